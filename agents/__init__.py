@@ -1,0 +1,1 @@
+"""What learns: graph encoders, networks, training, serving."""

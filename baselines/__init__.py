@@ -1,0 +1,1 @@
+"""Rules and solvers to compare against, one package per world."""

@@ -1,0 +1,1 @@
+"""Routing policies for the LLM serving world."""

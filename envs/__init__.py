@@ -1,0 +1,1 @@
+"""Discrete-event worlds and the gymnasium environments over them."""

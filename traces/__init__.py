@@ -1,0 +1,1 @@
+"""Traces of requests: readers, generators, catalogue."""
