@@ -138,6 +138,11 @@ class RoutingDecision:
         return self.action_mask[: self.replicas]
 
     @property
+    def all_healthy(self) -> bool:
+        """Whether every replica may be chosen."""
+        return bool(self.healthy.all())
+
+    @property
     def requests(self) -> np.ndarray:
         """int64 (N,): requests in flight, by the router's own count."""
         return self._router.requests
@@ -201,9 +206,9 @@ class RoutingDecision:
         Args:
             scores: shape (N,). If no replica is healthy the answer is to hold.
         """
-        healthy = self.healthy
-        if healthy.all():
+        if self.all_healthy:
             return int(scores.argmin())
+        healthy = self.healthy
         if not healthy.any():
             return self.replicas
         return int(np.where(healthy, scores, np.inf).argmin())

@@ -1,0 +1,372 @@
+"""N replicas behind one router, on one SimPy clock: the simulation of the LLM serving world.
+
+Events are arrivals, the ends of engine runs (`Alarm`), scrapes of the gauges, and outages. An alarm
+is a SimPy event with a callback rather than a generator that waits, because an arrival may have to
+ring it earlier, and interrupting a process costs as much as all the rest of an event.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+import simpy
+from simpy.core import EmptySchedule
+
+from makespan.envs.llm.config import FleetConfig, Outage
+from makespan.envs.llm.decision import IN_FLIGHT, Gauges, RequestView, RoutingDecision
+from makespan.envs.llm.engines import Engines
+from makespan.envs.llm.gauges import GaugeBoard
+from makespan.envs.llm.hardware import resolve, step_time
+from makespan.envs.llm.memory import new_state
+from makespan.envs.llm.predictor import predict
+from makespan.envs.llm.state import FAILED, FINISHED, NONE, RECENT_LENGTH, REJECTED
+from makespan.traces.workload import HASH_BLOCK_TOKENS, Workload
+
+STATUS = ("finished", "rejected", "failed", "pending")
+"""Meaning of the log's `status`; `pending`: not done when the run was left."""
+
+LATE = 2
+"""SimPy priority of alarms: of events at one moment, arrivals come first."""
+
+
+class Alarm(simpy.Event):
+    """Rings at the end of the run that `replica` has under way."""
+
+    def __init__(
+        self, clock: simpy.Environment, replica: int, delay: float, ring: Callable[..., None]
+    ) -> None:
+        self.env = clock
+        self.callbacks = [ring]
+        self._value = None
+        self._ok = True
+        self._defused = False
+        self.replica = replica
+        clock.schedule(self, LATE, delay)
+
+
+class FleetDecision(RoutingDecision):
+    """A `RoutingDecision` that describes its request only to a policy that asks."""
+
+    __slots__ = ("_all_up", "_index")
+
+    def __init__(self, fleet: "Fleet", index: int, mask: np.ndarray, all_up: bool) -> None:
+        self.time = fleet.clock.now
+        self.action_mask = mask
+        self._router = fleet
+        self._index = index
+        self._all_up = all_up
+
+    @property
+    def request(self) -> RequestView:
+        return self._router.request(self._index)
+
+    @property
+    def all_healthy(self) -> bool:
+        return self._all_up
+
+
+class Fleet:
+    """A fleet that serves a workload; a `Simulation` whose decisions are `RoutingDecision`s.
+
+    Args:
+        workload: the requests, which arrive at their times whatever the fleet does.
+        config: the replicas and what surrounds them.
+        seed: root of the randomness (predictions, gauges); the same seed gives the same log.
+        jumping: False computes engine step by engine step, the reference for the jumps.
+
+    Attributes:
+        clock: the SimPy environment, in seconds.
+        requests, prefill_tokens, decoding, block_size, kv_blocks: int64 (N,), see `Router`.
+        step_time, engines: per replica, see `Router`.
+
+    Raises:
+        ValueError: a configuration names unknown hardware, or a model that does not fit.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        config: FleetConfig | None = None,
+        seed: int = 0,
+        jumping: bool = True,
+    ) -> None:
+        config = config or FleetConfig()
+        replicas = tuple(resolve(replica) for replica in config.replicas)
+        noise, scrapes = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
+        self.clock = simpy.Environment()
+        self.workload = workload
+        self.config = config
+        self.engines = [replica.engine for replica in replicas]
+        self.step_time = [step_time(replica) for replica in replicas]
+        self.block_size = np.array([engine.block_size for engine in self.engines])
+        self.kv_blocks = np.array([engine.kv_blocks for engine in self.engines])
+        self._core = Engines(
+            new_state(
+                workload,
+                replicas,
+                [model.pack() for model in self.step_time],
+                predict(workload, config.predictor, noise),
+                config.prefix_index_blocks,
+                jumping,
+            )
+        )
+        state = self._core.state
+        self.requests = state.in_flight
+        self.prefill_tokens = state.prefill_tokens
+        self.decoding = state.decoding
+        self._records = state.requests
+        self._status = state.requests["status"]
+        self._finished = state.replicas["finished"]
+        self._alarms: list[Alarm | None] = [None] * len(replicas)
+        self._wakes = [np.inf] * len(replicas)
+        self._board = GaugeBoard(len(replicas), config.gauges, scrapes)
+        self._due: deque[int] = deque()
+        self._held: deque[int] = deque()
+        self._offered = NONE  # the held request that is due again
+        self._outages = np.zeros(len(replicas), np.int64)
+        self._up = np.ones(len(replicas), dtype=bool)
+        self._all_up = True
+        self._shared = len(workload.hashes) > 0
+        self._decisions = 0
+        self._arrived = 0
+        self._arrivals_s = 0.0  # sum of the arrival times of what arrived
+        self._dropped = 0  # rejected or failed
+        self._dropped_arrivals_s = 0.0
+        self._dropped_latency_s = 0.0
+        self.clock.process(self._arrive())
+        self.clock.process(self._poll())
+        for outage in config.outages:
+            self.clock.process(self._break(outage))
+
+    # The contract.
+
+    def next_decision(self) -> RoutingDecision | None:
+        """Advance to the next request that can be routed; None when all is done."""
+        due, step = self._due, self.clock.step
+        while True:
+            while not due:
+                try:
+                    step()
+                except EmptySchedule:
+                    return None
+            if self._all_up or self.config.can_hold or self._up.any():
+                return FleetDecision(self, due[0], self._mask(), self._all_up)
+            self._drop(due.popleft(), REJECTED)
+
+    def decide(self, action: int) -> None:
+        """Send the request that is due to replica `action`, or hold it if `action` is N.
+
+        Raises:
+            ValueError: the action is masked.
+        """
+        mask = self._mask()
+        if not mask[action]:
+            raise ValueError(f"action {action} is masked: {mask}")
+        q = self._due.popleft()
+        self._decisions += 1
+        if action == len(self._wakes):
+            self._hold(q)
+            return
+        wake = self._core.send(action, q, self.clock.now)
+        if self._status[q] == REJECTED:
+            self._drop(q, REJECTED)
+        elif wake != self._wakes[action]:
+            self._set_alarm(action, wake)
+        if q == self._offered:
+            self._offer_held()
+
+    @property
+    def log(self) -> dict[str, np.ndarray]:
+        """One row per request of the workload, in its order.
+
+        Seconds (float64, nan where it never happened): arrival_s, sent_s, first_token_s, finish_s.
+        Tokens (int64): prompt_tokens, output_tokens (generated), cached_tokens (of the prompt,
+        found in the replica's cache); predicted_tokens (float64, nan: none). int64: replica (-1:
+        never sent), preemptions, attempts, session, slo_class, priority. status (int8): index into
+        `STATUS`.
+        """
+        records = self._records
+        status = np.full(len(records), STATUS.index("pending"), np.int8)
+        for code, name in ((FINISHED, "finished"), (REJECTED, "rejected"), (FAILED, "failed")):
+            status[records.status == code] = STATUS.index(name)
+        seconds = ("arrival_s", "sent_s", "first_token_s", "finish_s")
+        return {
+            **{name: records[name].copy() for name in seconds},
+            "prompt_tokens": records.prompt.astype(np.int64),
+            "output_tokens": records.generated.astype(np.int64),
+            "cached_tokens": records.cached_tokens.astype(np.int64),
+            "predicted_tokens": records.predicted.copy(),
+            "replica": records.replica.astype(np.int64),
+            "preemptions": records.preemptions.astype(np.int64),
+            "attempts": records.attempts.astype(np.int64),
+            "status": status,
+            "session": self.workload.session.copy(),
+            "slo_class": self.workload.slo_class.copy(),
+            "priority": self.workload.priority.copy(),
+        }
+
+    # What the router sees: see `Router`.
+
+    def request(self, index: int) -> RequestView:
+        """The request as a proxy sees it."""
+        record = self._records[index]
+        workload = self.workload
+        hashes = workload.prefix_hashes(index)[: record.prompt // HASH_BLOCK_TOKENS]
+        return RequestView(
+            index=index,
+            prompt_tokens=int(record.prompt),
+            prefix_hashes=hashes,
+            session=int(workload.session[index]),
+            priority=int(workload.priority[index]),
+            slo_class=workload.slo_classes[workload.slo_class[index]],
+            predicted_tokens=float(record.predicted),
+            attempt=int(record.attempts),
+        )
+
+    def decode_tokens(self) -> np.ndarray:
+        """int64 (N,): prompt and streamed tokens of the requests that are streaming."""
+        self._core.count_streaming(self.clock.now)
+        return self._core.state.streaming
+
+    def gauges(self) -> Gauges:
+        """The polled gauges."""
+        return self._board.read(self.clock.now)
+
+    def prefix_tokens(self, request: RequestView) -> np.ndarray:
+        """int64 (N,): tokens of the prompt that the prefix index finds on each replica."""
+        if self._shared:
+            self._core.match_all(request.index)
+        return self._core.state.matches
+
+    def in_flight(self, replica: int) -> np.ndarray:
+        """Rows of `IN_FLIGHT`, in the order in which they were sent."""
+        rows = np.zeros(self.requests[replica], IN_FLIGHT)
+        self._core.list_in_flight(replica, self.clock.now, rows)
+        return rows[np.argsort(rows["sent_s"], kind="stable")]
+
+    def recent(self, replica: int) -> np.ndarray:
+        """Rows of `RECENT`, oldest first."""
+        count = int(self._core.state.replicas.recent[replica])
+        start = replica * RECENT_LENGTH
+        ring = self._core.state.recent[start : start + RECENT_LENGTH]
+        return ring[:count] if count <= RECENT_LENGTH else np.roll(ring, -count % RECENT_LENGTH)
+
+    # What the experiments and the gymnasium environment ask.
+
+    @property
+    def timeline(self) -> dict[str, np.ndarray]:
+        """The true gauges over time, thinned: time (T,), running, waiting and kv_usage (T, N)."""
+        return self._board.timeline()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Work done: engine `steps`, `jumps` (events they took) and `decisions`."""
+        replicas = self._core.state.replicas
+        return {
+            "steps": int(replicas.steps.sum()),
+            "jumps": int(replicas.jumps.sum()),
+            "decisions": self._decisions,
+        }
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that arrived and are neither finished nor dropped."""
+        return self._arrived - self._dropped - int(self._finished.sum())
+
+    def latency_s(self) -> float:
+        """Sum over all arrived requests of the time they have spent in the system so far."""
+        replicas = self._core.state.replicas
+        waiting_since = self._arrivals_s - replicas.arrivals_s.sum() - self._dropped_arrivals_s
+        done = replicas.latency_s.sum() + self._dropped_latency_s
+        return float(done + self.open_requests * self.clock.now - waiting_since)
+
+    # Processes.
+
+    def _arrive(self) -> Generator[simpy.Event, Any, None]:
+        clock, due = self.clock, self._due
+        for q, arrival in enumerate(self.workload.arrival_s.tolist()):
+            if arrival > clock.now:
+                yield clock.timeout(arrival - clock.now)
+            self._arrived += 1
+            self._arrivals_s += arrival
+            due.append(q)
+
+    def _poll(self) -> Generator[simpy.Event, Any, None]:
+        period = self.config.gauges.period_s
+        while self._arrived < len(self.workload) or self.open_requests:
+            self._core.read_gauges(self.clock.now)
+            self._board.sample(self.clock.now, self._core.state.gauges.reshape(-1, 3).copy())
+            yield self.clock.timeout(period)
+
+    def _break(self, outage: Outage) -> Generator[simpy.Event, Any, None]:
+        yield self.clock.timeout(outage.start_s)
+        self._mark(outage.replica, 1)
+        lost = self.in_flight(outage.replica)["request"].tolist()
+        self._core.reset_engine(outage.replica)
+        self._alarms[outage.replica] = None
+        self._wakes[outage.replica] = np.inf
+        self._board.forget(outage.replica)
+        for q in lost:
+            if self.config.on_failure == "fail":
+                self._drop(q, FAILED)
+            else:
+                self._due.append(q)
+        yield self.clock.timeout(outage.duration_s + self.config.cold_start_s)
+        self._mark(outage.replica, -1)
+        self._offer_held()
+
+    # Steps of the above.
+
+    def _mark(self, replica: int, outages: int) -> None:
+        """Count outages of a replica, which may overlap, and note who is up."""
+        self._outages[replica] += outages
+        self._up[replica] = self._outages[replica] == 0
+        self._all_up = bool(self._up.all())
+
+    def _mask(self) -> np.ndarray:
+        if not self.config.can_hold:
+            return self._up
+        # Holding needs something to wait for: a finish, or a recovery.
+        return np.append(self._up, not self._all_up or self.requests.any())
+
+    def _set_alarm(self, replica: int, wake: float) -> None:
+        """Ring at `wake`; an alarm that was set before is ignored when it rings."""
+        self._wakes[replica] = wake
+        alarm = None
+        if wake != np.inf:
+            now = self.clock.now
+            alarm = Alarm(self.clock, replica, wake - now if wake > now else 0.0, self._wake)
+        self._alarms[replica] = alarm
+
+    def _wake(self, alarm: simpy.Event) -> None:
+        replica = alarm.replica
+        if self._alarms[replica] is not alarm:
+            return
+        before = self._finished[replica] if self._held else 0
+        self._set_alarm(replica, self._core.advance(replica, self.clock.now))
+        if self._held and self._finished[replica] > before:
+            self._offer_held()
+
+    def _drop(self, q: int, status: int) -> None:
+        """Count `q` as rejected or failed, at this moment."""
+        self._status[q] = status
+        arrival = float(self.workload.arrival_s[q])
+        self._dropped += 1
+        self._dropped_arrivals_s += arrival
+        self._dropped_latency_s += self.clock.now - arrival
+
+    def _hold(self, q: int) -> None:
+        """Keep `q` in the router; one that was held before keeps its place in front."""
+        if q == self._offered:
+            self._held.appendleft(q)
+            self._offered = NONE
+        else:
+            self._held.append(q)
+
+    def _offer_held(self) -> None:
+        """Let the policy look again at the request held longest, and go on until it holds one."""
+        self._offered = NONE
+        if self._held:
+            self._offered = self._held.popleft()
+            self._due.append(self._offered)
