@@ -146,14 +146,15 @@ def extend_run(s, r, steps):
     replica = s.replicas[r]
     start = replica.list_start
     size = replica.block_size
+    caching = replica.caching
     for _ in range(steps - 1):
         for i in range(replica.running):
             q = s.running[start + i]
             request = s.requests[q]
-            if request.computed % size == 0:
+            if request.computed == request.blocks * size:
                 take_blocks(s, r, q, 1)
             request.computed += 1
-            if replica.caching and request.computed % size == 0:
+            if caching and request.computed == request.blocks * size:
                 cache_full_blocks(s, r, q, request.computed)
     for i in range(replica.running):
         s.requests[s.running[start + i]].generated += steps - 1

@@ -1,4 +1,4 @@
-"""A hash map from int64 keys to int32 values, as kernels over a slice of a flat array.
+"""A hash map from int64 keys to int64 values, as kernels over a slice of a flat array.
 
 Open addressing with linear probing; a removal shifts later entries back, so that there are no
 tombstones and a map that lives for a million requests stays as fast as a new one.
@@ -17,7 +17,7 @@ EMPTY = np.int64(-(2**63))
 ABSENT = -1
 """What `find` answers for a key that is not there."""
 
-ENTRY = np.dtype([("key", np.int64), ("value", np.int32)], align=True)
+ENTRY = np.dtype([("key", np.int64), ("value", np.int64)], align=True)
 
 
 def capacity_for(keys: int) -> int:

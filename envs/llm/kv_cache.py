@@ -29,7 +29,7 @@ def block_hash(s, r, q, position):
     last = (position + 1) * (s.replicas[r].block_size // TOKENS_PER_HASH) - 1
     if last < request.hash_count:
         return s.hashes[request.hash_start + last]
-    return -((np.int64(q) << UNIQUE_BLOCKS) + position) - 1
+    return -((q << UNIQUE_BLOCKS) + position) - 1
 
 
 @kernel
@@ -117,7 +117,7 @@ def take_blocks(s, r, q, count):
     """Give request `q` the next `count` free blocks, evicting what they cached."""
     replica = s.replicas[r]
     request = s.requests[q]
-    row = replica.table_start + np.int64(request.slot) * replica.table_width
+    row = replica.table_start + request.slot * replica.table_width
     for _ in range(count):
         b = s.blocks[replica.block_start].next
         unlink(s, r, b)
@@ -134,7 +134,7 @@ def cache_full_blocks(s, r, q, tokens):
     """Enter the blocks of `q` that its first `tokens` tokens fill, from where it left off."""
     replica = s.replicas[r]
     request = s.requests[q]
-    row = replica.table_start + np.int64(request.slot) * replica.table_width
+    row = replica.table_start + request.slot * replica.table_width
     while (request.hashed_blocks + 1) * replica.block_size <= tokens:
         position = request.hashed_blocks
         enter_cache(s, r, s.table[row + position], block_hash(s, r, q, position))
@@ -146,7 +146,7 @@ def cached_block(s, r, key):
     """The first block cached under `key`, or ABSENT."""
     replica = s.replicas[r]
     at = find(s.map, replica.map_start, replica.map_capacity, key)
-    return np.int64(ABSENT) if at == ABSENT else np.int64(s.map[at].value)
+    return ABSENT if at == ABSENT else s.map[at].value
 
 
 @kernel
@@ -176,7 +176,7 @@ def adopt_prefix(s, r, q, hits):
     """Let `q` share its first `hits` blocks, which are cached."""
     replica = s.replicas[r]
     request = s.requests[q]
-    row = replica.table_start + np.int64(request.slot) * replica.table_width
+    row = replica.table_start + request.slot * replica.table_width
     for position in range(hits):
         b = cached_block(s, r, block_hash(s, r, q, position))
         block = s.blocks[replica.block_start + b]
@@ -214,7 +214,7 @@ def release(s, r, q):
     replica = s.replicas[r]
     request = s.requests[q]
     start = replica.block_start
-    row = replica.table_start + np.int64(request.slot) * replica.table_width
+    row = replica.table_start + request.slot * replica.table_width
     for i in range(request.blocks - 1, -1, -1):
         b = s.table[row + i]
         block = s.blocks[start + b]

@@ -1,16 +1,20 @@
 """The memory of a fleet: flat arrays of records that the kernels work on.
 
-All replicas live in the same arrays, each in its own slice, so that a fleet is a dozen arrays
-whatever its size. Python sees them as record arrays; compiled code gets one address (`attach`),
-since passing a dozen arrays would cost more than most calls do.
+All replicas live in the same arrays, each in its own slice, so that a fleet is eighteen arrays
+whatever its size. Python sees a named tuple of record arrays; compiled code sees the same
+attributes on a single address (`attach`).
 """
 
 from collections import namedtuple
+from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, models, overload_attribute, register_model
 
-from makespan.envs.core.compiled import kernel, pointer
+from makespan.envs.core.compiled import pointer
 from makespan.envs.llm.decision import RECENT
 from makespan.envs.llm.hash_map import ENTRY
 
@@ -37,24 +41,24 @@ REQUEST = np.dtype(
         ("hash_start", np.int64),
         ("waiting_since", np.int64),  # engine step at which it began to wait
         ("promoted_until", np.int64),  # engine step at which its promotion ends; 0: none
-        ("hash_count", np.int32),
-        ("prompt", np.int32),
-        ("output", np.int32),  # tokens it will generate: hidden from every policy
-        ("generated", np.int32),
-        ("computed", np.int32),  # tokens whose keys and values are in the cache
-        ("scheduled", np.int32),  # tokens in the current step
-        ("blocks", np.int32),  # KV blocks held
-        ("hashed_blocks", np.int32),  # of these, full and entered in the prefix cache
-        ("cached_tokens", np.int32),  # prompt tokens found in the prefix cache
-        ("uncached", np.int32),  # prompt tokens the router expects to be computed
-        ("queued", np.int32),  # uncached tokens ahead of it when it was sent
-        ("slot", np.int32),  # row of the block table
-        ("next", np.int32),  # neighbours in the waiting queue
-        ("previous", np.int32),
-        ("replica", np.int32),
-        ("preemptions", np.int32),
-        ("attempts", np.int32),
-        ("status", np.int32),
+        ("hash_count", np.int64),
+        ("prompt", np.int64),
+        ("output", np.int64),  # tokens it will generate: hidden from every policy
+        ("generated", np.int64),
+        ("computed", np.int64),  # tokens whose keys and values are in the cache
+        ("scheduled", np.int64),  # tokens in the current step
+        ("blocks", np.int64),  # KV blocks held
+        ("hashed_blocks", np.int64),  # of these, full and entered in the prefix cache
+        ("cached_tokens", np.int64),  # prompt tokens found in the prefix cache
+        ("uncached", np.int64),  # prompt tokens the router expects to be computed
+        ("queued", np.int64),  # uncached tokens ahead of it when it was sent
+        ("slot", np.int64),  # row of the block table
+        ("next", np.int64),  # neighbours in the waiting queue
+        ("previous", np.int64),
+        ("replica", np.int64),
+        ("preemptions", np.int64),
+        ("attempts", np.int64),
+        ("status", np.int64),
     ],
     align=True,
 )
@@ -62,30 +66,30 @@ REQUEST = np.dtype(
 REPLICA = np.dtype(
     [
         # Configuration (see EngineConfig).
-        ("block_size", np.int32),
-        ("kv_blocks", np.int32),
-        ("token_budget", np.int32),
-        ("max_num_seqs", np.int32),
-        ("max_model_len", np.int32),
-        ("caching", np.int32),
-        ("chunking", np.int32),
-        ("long_prefill", np.int32),
-        ("reserve_prompt", np.int32),
-        ("watermark_blocks", np.int32),
-        ("policy", np.int32),
-        ("starvation_steps", np.int32),
-        ("starvation_quantum", np.int32),
-        ("admission", np.int32),
-        ("reserved_output", np.int32),
-        ("max_queue", np.int32),
-        ("jumping", np.int32),  # 0: one step at a time (the reference the jumps are tested against)
+        ("block_size", np.int64),
+        ("kv_blocks", np.int64),
+        ("token_budget", np.int64),
+        ("max_num_seqs", np.int64),
+        ("max_model_len", np.int64),
+        ("caching", np.int64),
+        ("chunking", np.int64),
+        ("long_prefill", np.int64),
+        ("reserve_prompt", np.int64),
+        ("watermark_blocks", np.int64),
+        ("policy", np.int64),
+        ("starvation_steps", np.int64),
+        ("starvation_quantum", np.int64),
+        ("admission", np.int64),
+        ("reserved_output", np.int64),
+        ("max_queue", np.int64),
+        ("jumping", np.int64),  # 0: one step at a time (the reference the jumps are tested against)
         # Where its slices of the flat arrays begin.
-        ("model_start", np.int32),
-        ("model_stop", np.int32),
-        ("table_width", np.int32),
-        ("map_capacity", np.int32),
-        ("index_capacity", np.int32),  # of the router's prefix index: hash map entries
-        ("index_nodes", np.int32),  # and nodes, one more than blocks for the list's sentinel
+        ("model_start", np.int64),
+        ("model_stop", np.int64),
+        ("table_width", np.int64),
+        ("map_capacity", np.int64),
+        ("index_capacity", np.int64),  # of the router's prefix index: hash map entries
+        ("index_nodes", np.int64),  # and nodes, one more than blocks for the list's sentinel
         ("block_start", np.int64),
         ("table_start", np.int64),
         ("list_start", np.int64),  # of the running list and of the free slots
@@ -93,16 +97,16 @@ REPLICA = np.dtype(
         ("index_start", np.int64),
         ("node_start", np.int64),
         # State.
-        ("running", np.int32),
-        ("waiting", np.int32),
-        ("waiting_head", np.int32),
-        ("waiting_tail", np.int32),
-        ("free_blocks", np.int32),
-        ("free_slots", np.int32),
-        ("index_used", np.int32),
-        ("busy", np.int32),
-        ("jump_steps", np.int32),  # decode steps in the run under way, 1 for a single step
-        ("preempted", np.int32),  # requests preempted in this step
+        ("running", np.int64),
+        ("waiting", np.int64),
+        ("waiting_head", np.int64),
+        ("waiting_tail", np.int64),
+        ("free_blocks", np.int64),
+        ("free_slots", np.int64),
+        ("index_used", np.int64),
+        ("busy", np.int64),
+        ("jump_steps", np.int64),  # decode steps in the run under way, 1 for a single step
+        ("preempted", np.int64),  # requests preempted in this step
         ("steps", np.int64),
         ("jumps", np.int64),
         ("finished", np.int64),
@@ -129,16 +133,16 @@ REPLICA = np.dtype(
 BLOCK = np.dtype(
     [
         ("hash", np.int64),  # hash_map.EMPTY while the block is not in the prefix cache
-        ("references", np.int32),
-        ("next", np.int32),  # neighbours in the free list; block 0 is its sentinel
-        ("previous", np.int32),
-        ("twin", np.int32),  # next block with the same hash
+        ("references", np.int64),
+        ("next", np.int64),  # neighbours in the free list; block 0 is its sentinel
+        ("previous", np.int64),
+        ("twin", np.int64),  # next block with the same hash
     ],
     align=True,
 )
 
 NODE = np.dtype(
-    [("key", np.int64), ("next", np.int32), ("previous", np.int32)],
+    [("key", np.int64), ("next", np.int64), ("previous", np.int64)],
     align=True,
 )
 """An entry of the router's prefix index, in order of last use; node 0 is the list's sentinel."""
@@ -149,9 +153,9 @@ ARRAYS = {
     "requests": REQUEST,
     "replicas": REPLICA,
     "blocks": BLOCK,
-    "table": np.dtype(np.int32),  # KV blocks of each running request
-    "running": np.dtype(np.int32),  # running requests, in order
-    "slots": np.dtype(np.int32),  # free rows of the table, as a stack
+    "table": np.dtype(np.int64),  # KV blocks of each running request
+    "running": np.dtype(np.int64),  # running requests, in order
+    "slots": np.dtype(np.int64),  # free rows of the table, as a stack
     "map": ENTRY,  # prefix cache: hash -> first block
     "hashes": np.dtype(np.int64),  # of the workload
     "models": np.dtype(np.float64),  # packed step-time models
@@ -182,27 +186,49 @@ def directory(state: State) -> np.ndarray:
     return np.array([[array.ctypes.data, array.size] for array in state], np.int64)
 
 
-@kernel
-def attach(address):
-    """The `State` behind the address of its directory."""
-    d = numba.carray(pointer(address), (18, 2), np.int64)
-    return State(
-        numba.carray(pointer(d[0, 0]), d[0, 1], REQUEST),
-        numba.carray(pointer(d[1, 0]), d[1, 1], REPLICA),
-        numba.carray(pointer(d[2, 0]), d[2, 1], BLOCK),
-        numba.carray(pointer(d[3, 0]), d[3, 1], np.int32),
-        numba.carray(pointer(d[4, 0]), d[4, 1], np.int32),
-        numba.carray(pointer(d[5, 0]), d[5, 1], np.int32),
-        numba.carray(pointer(d[6, 0]), d[6, 1], ENTRY),
-        numba.carray(pointer(d[7, 0]), d[7, 1], np.int64),
-        numba.carray(pointer(d[8, 0]), d[8, 1], np.float64),
-        numba.carray(pointer(d[9, 0]), d[9, 1], ENTRY),
-        numba.carray(pointer(d[10, 0]), d[10, 1], NODE),
-        numba.carray(pointer(d[11, 0]), d[11, 1], RECENT),
-        numba.carray(pointer(d[12, 0]), d[12, 1], np.int64),
-        numba.carray(pointer(d[13, 0]), d[13, 1], np.int64),
-        numba.carray(pointer(d[14, 0]), d[14, 1], np.int64),
-        numba.carray(pointer(d[15, 0]), d[15, 1], np.int64),
-        numba.carray(pointer(d[16, 0]), d[16, 1], np.int64),
-        numba.carray(pointer(d[17, 0]), d[17, 1], np.float64),
-    )
+class CompiledState(types.Type):
+    """What compiled code sees of a `State`: the address of its directory.
+
+    Eighteen arrays are a kilobyte of descriptors, too much to hand from function to function; an
+    attribute of this type looks its array up instead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="State")
+
+
+@register_model(CompiledState)
+class CompiledStateModel(models.PrimitiveModel):
+    """A `CompiledState` is one 64-bit integer."""
+
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, ir.IntType(64))
+
+
+@intrinsic
+def attach(_context: Any, address: Any) -> Any:
+    """The state behind `address`."""
+    return CompiledState()(types.int64), lambda _c, _b, _s, arguments: arguments[0]
+
+
+@intrinsic
+def address_of(_context: Any, state: Any) -> Any:
+    """The address behind `state`."""
+    return types.int64(CompiledState()), lambda _c, _b, _s, arguments: arguments[0]
+
+
+def _expose(position: int, name: str, dtype: np.dtype) -> None:
+    """Let compiled code read array `name` of a state, the one at `position` in the directory."""
+    item = dtype if dtype.names else dtype.type
+
+    @overload_attribute(CompiledState, name)
+    def attribute(state):
+        def look_up(state):
+            entry = numba.carray(pointer(address_of(state) + 16 * position), 2, np.int64)
+            return numba.carray(pointer(entry[0]), entry[1], item)
+
+        return look_up
+
+
+for _position, (_name, _dtype) in enumerate(ARRAYS.items()):
+    _expose(_position, _name, _dtype)
