@@ -5,7 +5,7 @@ older version is expressed by naming what differed.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 
 def _require(condition: bool, message: str) -> None:
@@ -92,6 +92,8 @@ class ReplicaConfig:
         speed: factor on the step rate (2.0 halves every step time).
         step_overhead_ms: time the engine adds to every step; None: the profile's default.
         profile: path of measured kernel tables; empty: the fitted formula, else the roofline.
+        step_model: a step-time model of your own (`makespan.envs.llm.step_time.StepTimeModel`),
+            used instead of all these; `speed` and `step_overhead_ms` still apply.
     """
 
     hardware: str = "A100"
@@ -101,6 +103,7 @@ class ReplicaConfig:
     speed: float = 1.0
     step_overhead_ms: float | None = None
     profile: str = ""
+    step_model: Any = None
 
     def __post_init__(self) -> None:
         _require(self.tensor_parallel > 0, "tensor_parallel must be positive")
@@ -132,7 +135,8 @@ class GaugeConfig:
 
     def __post_init__(self) -> None:
         _require(self.period_s > 0, "gauge period_s must be positive")
-        _require(self.lag_s >= 0 and self.stuck_s >= 0, "gauge lag_s and stuck_s must not be negative")
+        for name in ("lag_s", "stuck_s"):
+            _require(getattr(self, name) >= 0, f"gauge {name} must not be negative")
         for name in ("miss_probability", "stuck_probability"):
             _require(0 <= getattr(self, name) <= 1, f"gauge {name} must be in [0, 1]")
 
@@ -168,7 +172,8 @@ class Outage:
 
     def __post_init__(self) -> None:
         _require(self.replica >= 0, "outage replica must not be negative")
-        _require(self.start_s >= 0 and self.duration_s > 0, "outage needs start_s >= 0, duration_s > 0")
+        _require(self.start_s >= 0, "outage start_s must not be negative")
+        _require(self.duration_s > 0, "outage duration_s must be positive")
 
 
 @dataclass(frozen=True)

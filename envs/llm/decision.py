@@ -169,7 +169,7 @@ class RoutingDecision:
 
     @property
     def prefix_tokens(self) -> np.ndarray:
-        """int64 (N,): tokens of this prompt that the approximate prefix index finds on each replica."""
+        """int64 (N,): tokens of this prompt that the prefix index expects on each replica."""
         return self._router.prefix_tokens(self.request)
 
     @property

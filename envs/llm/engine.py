@@ -12,6 +12,7 @@ import numpy as np
 
 from makespan.envs.core.compiled import kernel
 from makespan.envs.llm.kv_cache import (
+    UNLISTED,
     block_hash,
     blocks_for,
     cache_full_blocks,
@@ -101,6 +102,8 @@ def steps_until_shared(s, r, steps):
     head = replica.waiting_head
     position, _ = cached_prefix(s, r, head)
     key = block_hash(s, r, head, position)
+    if key == UNLISTED:
+        return steps
     for i in range(replica.running):
         q = s.running[replica.list_start + i]
         missing = (position + 1) * replica.block_size - s.requests[q].computed
@@ -207,14 +210,27 @@ def begin_run(s, r, now):
 
 
 @kernel
-def advance(s, r, now):
+def run_ahead(s, r, horizon):
+    """Go on from run to run as long as they end before `horizon`; when to ring next, or inf.
+
+    Until `horizon` nothing can reach the replica and nobody looks at it, so no event is needed.
+    """
+    replica = s.replicas[r]
+    while replica.busy and replica.end_s < horizon:
+        end_run(s, r)
+        begin_run(s, r, replica.end_s)
+    return replica.end_s
+
+
+@kernel
+def advance(s, r, now, horizon):
     """The alarm of replica `r`: end what runs, begin what follows; when to ring next, or inf."""
     replica = s.replicas[r]
     if replica.busy:
         now = replica.end_s
         end_run(s, r)
     begin_run(s, r, now)
-    return replica.end_s
+    return run_ahead(s, r, horizon)
 
 
 @kernel
@@ -268,8 +284,8 @@ def acceptable(s, r, q):
 
 
 @kernel
-def send(s, r, q, now):
-    """The router sends `q` to replica `r`; when the replica's alarm is to ring.
+def send(s, r, q, now, horizon):
+    """The router sends `q` to replica `r`; when the replica's alarm is to ring, or inf.
 
     The router counts the prompt tokens that its prefix index does not find on the replica as to be
     computed. A request the engine does not take is marked as rejected.
@@ -295,7 +311,11 @@ def send(s, r, q, now):
     s.in_flight[r] += 1
     s.prefill_tokens[r] += request.uncached
     join_queue(s, r, q, now)
-    return replica.end_s if replica.busy else now
+    if not replica.busy:
+        if now >= horizon:
+            return now  # others may come at this moment, and share the first step
+        begin_run(s, r, now)
+    return run_ahead(s, r, horizon)
 
 
 @kernel

@@ -13,13 +13,13 @@ from makespan.envs.llm.state import State, attach, directory
 
 
 @kernel
-def _advance(address, r, now):
-    return engine.advance(attach(address), r, now)
+def _advance(address, r, now, horizon):
+    return engine.advance(attach(address), r, now, horizon)
 
 
 @kernel
-def _send(address, r, q, now):
-    return engine.send(attach(address), r, q, now)
+def _send(address, r, q, now, horizon):
+    return engine.send(attach(address), r, q, now, horizon)
 
 
 @kernel
@@ -52,7 +52,7 @@ class Engines:
 
     Attributes:
         state: the memory they work on.
-        advance(r, now), send(r, q, now): return when the alarm of replica `r` is to ring next.
+        advance(r, now, horizon), send(r, q, now, horizon): return when the alarm of replica `r` is to ring next.
         reset_engine(r), read_gauges(now), count_streaming(now), match_all(q),
         list_in_flight(r, now, rows): see the kernels of the same names.
     """

@@ -7,6 +7,7 @@ ring it earlier, and interrupting a process costs as much as all the rest of an 
 
 from collections import deque
 from collections.abc import Callable, Generator
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from makespan.envs.llm.config import FleetConfig, Outage
 from makespan.envs.llm.decision import IN_FLIGHT, Gauges, RequestView, RoutingDecision
 from makespan.envs.llm.engines import Engines
 from makespan.envs.llm.gauges import GaugeBoard
-from makespan.envs.llm.hardware import resolve, step_time
 from makespan.envs.llm.memory import new_state
 from makespan.envs.llm.predictor import predict
+from makespan.envs.llm.replica import resolve, step_time
 from makespan.envs.llm.state import FAILED, FINISHED, NONE, RECENT_LENGTH, REJECTED
 from makespan.traces.workload import HASH_BLOCK_TOKENS, Workload
 
@@ -31,18 +32,14 @@ LATE = 2
 
 
 class Alarm(simpy.Event):
-    """Rings at the end of the run that `replica` has under way."""
+    """Rings at the end of the run that `replica` has under way. Born triggered, like a timeout."""
 
-    def __init__(
-        self, clock: simpy.Environment, replica: int, delay: float, ring: Callable[..., None]
-    ) -> None:
-        self.env = clock
-        self.callbacks = [ring]
-        self._value = None
-        self._ok = True
-        self._defused = False
+    _value = None
+    _ok = True
+
+    def __init__(self, replica: int, ring: Callable[[Any], None]) -> None:
         self.replica = replica
-        clock.schedule(self, LATE, delay)
+        self.callbacks = [ring]
 
 
 class FleetDecision(RoutingDecision):
@@ -119,7 +116,7 @@ class Fleet:
         self._status = state.requests["status"]
         self._finished = state.replicas["finished"]
         self._alarms: list[Alarm | None] = [None] * len(replicas)
-        self._wakes = [np.inf] * len(replicas)
+        self._wakes = [inf] * len(replicas)
         self._board = GaugeBoard(len(replicas), config.gauges, scrapes)
         self._due: deque[int] = deque()
         self._held: deque[int] = deque()
@@ -168,11 +165,12 @@ class Fleet:
         if action == len(self._wakes):
             self._hold(q)
             return
-        wake = self._core.send(action, q, self.clock.now)
+        now = self.clock.now
+        wake = self._core.send(action, q, now, self._horizon(now))
         if self._status[q] == REJECTED:
             self._drop(q, REJECTED)
         elif wake != self._wakes[action]:
-            self._set_alarm(action, wake)
+            self._set_alarm(action, wake, now)
         if q == self._offered:
             self._offer_held()
 
@@ -305,7 +303,7 @@ class Fleet:
         lost = self.in_flight(outage.replica)["request"].tolist()
         self._core.reset_engine(outage.replica)
         self._alarms[outage.replica] = None
-        self._wakes[outage.replica] = np.inf
+        self._wakes[outage.replica] = inf
         self._board.forget(outage.replica)
         for q in lost:
             if self.config.on_failure == "fail":
@@ -330,21 +328,29 @@ class Fleet:
         # Holding needs something to wait for: a finish, or a recovery.
         return np.append(self._up, not self._all_up or self.requests.any())
 
-    def _set_alarm(self, replica: int, wake: float) -> None:
+    def _horizon(self, now: float) -> float:
+        """Until when nothing but engines can change anything; an engine may run ahead so far."""
+        if self._due or self._held:
+            return now
+        upcoming = self.clock.peek()
+        return upcoming if upcoming < inf else now
+
+    def _set_alarm(self, replica: int, wake: float, now: float) -> None:
         """Ring at `wake`; an alarm that was set before is ignored when it rings."""
         self._wakes[replica] = wake
-        alarm = None
-        if wake != np.inf:
-            now = self.clock.now
-            alarm = Alarm(self.clock, replica, wake - now if wake > now else 0.0, self._wake)
-        self._alarms[replica] = alarm
+        if wake == inf:
+            self._alarms[replica] = None
+            return
+        self._alarms[replica] = alarm = Alarm(replica, self._wake)
+        self.clock.schedule(alarm, LATE, wake - now if wake > now else 0.0)
 
-    def _wake(self, alarm: simpy.Event) -> None:
+    def _wake(self, alarm: Alarm) -> None:
         replica = alarm.replica
         if self._alarms[replica] is not alarm:
             return
+        now = self.clock.now
         before = self._finished[replica] if self._held else 0
-        self._set_alarm(replica, self._core.advance(replica, self.clock.now))
+        self._set_alarm(replica, self._core.advance(replica, now, self._horizon(now)), now)
         if self._held and self._finished[replica] > before:
             self._offer_held()
 

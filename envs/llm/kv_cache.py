@@ -9,13 +9,15 @@ last block of a request first; cached ones go to its end, last block first, so t
 prefix is evicted before its beginning.
 """
 
-import numpy as np
-
 from makespan.envs.core.compiled import kernel
 from makespan.envs.llm.hash_map import ABSENT, EMPTY, find, insert, remove
 
-UNIQUE_BLOCKS = 21
-"""Bits of a block's position in the hash of a block that is like no other."""
+UNLISTED = EMPTY + 1
+"""Hash of a cached block whose text no other request has: it stays out of the hash map until its
+request is preempted and may ask for it again. It is freed and evicted like any cached block."""
+
+POSITION_BITS = 21
+"""Bits of a block's position in the key under which a preempted request finds such a block."""
 
 TOKENS_PER_HASH = 16
 """Tokens per entry of a workload's prefix hashes (`makespan.traces.workload.HASH_BLOCK_TOKENS`)."""
@@ -29,7 +31,13 @@ def block_hash(s, r, q, position):
     last = (position + 1) * (s.replicas[r].block_size // TOKENS_PER_HASH) - 1
     if last < request.hash_count:
         return s.hashes[request.hash_start + last]
-    return -((q << UNIQUE_BLOCKS) + position) - 1
+    return UNLISTED
+
+
+@kernel
+def own_key(q, position):
+    """Key of an unlisted block of request `q` while it is preempted: negative, unlike any hash."""
+    return -((q << POSITION_BITS) + position) - 1
 
 
 @kernel
@@ -122,7 +130,9 @@ def take_blocks(s, r, q, count):
         b = s.blocks[replica.block_start].next
         unlink(s, r, b)
         block = s.blocks[replica.block_start + b]
-        if block.hash != EMPTY:
+        if block.hash == UNLISTED:
+            block.hash = EMPTY
+        elif block.hash != EMPTY:
             leave_cache(s, r, b)
         block.references = 1
         s.table[row + request.blocks] = b
@@ -136,15 +146,35 @@ def cache_full_blocks(s, r, q, tokens):
     request = s.requests[q]
     row = replica.table_start + request.slot * replica.table_width
     while (request.hashed_blocks + 1) * replica.block_size <= tokens:
-        position = request.hashed_blocks
-        enter_cache(s, r, s.table[row + position], block_hash(s, r, q, position))
+        b = s.table[row + request.hashed_blocks]
+        key = block_hash(s, r, q, request.hashed_blocks)
+        if key == UNLISTED:
+            s.blocks[replica.block_start + b].hash = UNLISTED
+        else:
+            enter_cache(s, r, b, key)
         request.hashed_blocks += 1
 
 
 @kernel
-def cached_block(s, r, key):
-    """The first block cached under `key`, or ABSENT."""
+def list_blocks(s, r, q):
+    """Enter the unlisted blocks of `q`, which is about to be preempted, in the hash map."""
     replica = s.replicas[r]
+    row = replica.table_start + s.requests[q].slot * replica.table_width
+    for position in range(s.requests[q].hashed_blocks):
+        b = s.table[row + position]
+        if s.blocks[replica.block_start + b].hash == UNLISTED:
+            enter_cache(s, r, b, own_key(q, position))
+
+
+@kernel
+def cached_block(s, r, q, position):
+    """The block that the prefix cache holds for block `position` of `q`, or ABSENT."""
+    replica = s.replicas[r]
+    key = block_hash(s, r, q, position)
+    if key == UNLISTED:
+        if s.requests[q].preemptions == 0:
+            return ABSENT
+        key = own_key(q, position)
     at = find(s.map, replica.map_start, replica.map_capacity, key)
     return ABSENT if at == ABSENT else s.map[at].value
 
@@ -163,7 +193,7 @@ def cached_prefix(s, r, q):
         return hits, unheld
     limit = (request.prompt + request.generated - 1) // replica.block_size
     while hits < limit:
-        b = cached_block(s, r, block_hash(s, r, q, hits))
+        b = cached_block(s, r, q, hits)
         if b == ABSENT:
             break
         unheld += s.blocks[replica.block_start + b].references == 0
@@ -178,7 +208,7 @@ def adopt_prefix(s, r, q, hits):
     request = s.requests[q]
     row = replica.table_start + request.slot * replica.table_width
     for position in range(hits):
-        b = cached_block(s, r, block_hash(s, r, q, position))
+        b = cached_block(s, r, q, position)
         block = s.blocks[replica.block_start + b]
         if block.references == 0:
             unlink(s, r, b)

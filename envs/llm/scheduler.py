@@ -18,6 +18,7 @@ from makespan.envs.llm.kv_cache import (
     blocks_for,
     cached_prefix,
     grow,
+    list_blocks,
     release,
 )
 from makespan.envs.llm.state import (
@@ -170,6 +171,7 @@ def remove_running(s, r, position):
 @kernel
 def preempt(s, r, q):
     """Recompute preemption: `q`, already out of the running list, loses its blocks and waits."""
+    list_blocks(s, r, q)
     release(s, r, q)
     s.requests[q].computed = 0
     s.requests[q].scheduled = 0
@@ -226,25 +228,30 @@ def remaining_tokens(s, r, q):
 
 
 @kernel
+def candidate(s, r, q, i):
+    """The `i`-th of the running requests, or `q` behind the last of them."""
+    replica = s.replicas[r]
+    return s.running[replica.list_start + i] if i < replica.running else q
+
+
+@kernel
 def peak_tokens(s, r, q):
     """Predicted peak of the KV cache with `q` admitted: max_i(b_i * i + sum_{j<=i} a_j), b falling.
 
     Source: Past-Future scheduler, arXiv 2507.10150; a is what a request holds, b what it has left.
+    At the moment the i-th ends, the i longest are still there and each has produced b_i more.
     """
-    replica = s.replicas[r]
-    n = replica.running + 1
-    held = np.empty(n)
-    left = np.empty(n)
-    for i in range(n):
-        p = s.running[replica.list_start + i] if i < n - 1 else q
-        held[i] = s.requests[p].prompt + s.requests[p].generated + 1
-        left[i] = remaining_tokens(s, r, p)
-    order = np.argsort(-left)
+    n = s.replicas[r].running + 1
     peak = 0.0
-    total = 0.0
     for i in range(n):
-        total += held[order[i]]
-        peak = max(peak, left[order[i]] * (i + 1) + total)
+        left = remaining_tokens(s, r, candidate(s, r, q, i))
+        total = 0.0
+        for j in range(n):
+            p = candidate(s, r, q, j)
+            longer = remaining_tokens(s, r, p)
+            if longer > left or (longer == left and j <= i):
+                total += left + s.requests[p].prompt + s.requests[p].generated + 1
+        peak = max(peak, total)
     return peak
 
 

@@ -1,0 +1,130 @@
+"""`SchedulingEnv`: a gymnasium environment over any `Simulation`.
+
+The loop of `makespan.envs.core.contract.simulate` turned inside out: here it is the agent that asks
+for the next decision, by calling `step`.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+import gymnasium
+import numpy as np
+from numpy.random import SeedSequence
+
+from makespan.envs.core.contract import Decision, Simulation
+
+S = TypeVar("S", bound=Simulation)
+D = TypeVar("D", bound=Decision)
+Observation = TypeVar("Observation")
+
+
+class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Observation]):
+    """One episode is one run of a simulation, one step the time between two of its decisions.
+
+    A world says how a simulation is built, how a decision is encoded and what the score so far is;
+    the reward of a step is the growth of the score, so the undiscounted return is the final score.
+
+    A masked action does no harm: `fallback` is carried out in its place, and `info["illegal"]` is
+    True. The mask is in `info["action_mask"]` (int8, as `Discrete.sample` takes it) and the answer
+    of `action_masks()` (bool, as sb3-contrib asks for it). After the last decision it is that of
+    the last decision, so that there is always a legal action.
+
+    `info` also holds `time`, the clock in seconds.
+
+    Attributes:
+        simulation: the run under way, once `reset` was called.
+        decision: the decision that is due; None before the first `reset` and after the episode.
+        mask: bool (actions,), the actions that are legal now.
+    """
+
+    simulation: S
+    decision: D | None
+    mask: np.ndarray
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise ValueError(f"render_mode must be None or one of {modes}, not {render_mode!r}")
+        self.render_mode = render_mode
+        self.decision = None
+
+    @abstractmethod
+    def build(self, seed: SeedSequence, options: dict[str, Any]) -> S:
+        """A new simulation; every random number in it comes from `seed`."""
+
+    @abstractmethod
+    def encode(self, decision: D) -> Observation:
+        """A new observation of `decision`; it must share no memory with the simulation."""
+
+    @abstractmethod
+    def encode_end(self) -> Observation:
+        """The observation that follows the last decision."""
+
+    @abstractmethod
+    def score(self) -> float:
+        """The objective so far, to be maximised."""
+
+    def legal(self, decision: D) -> np.ndarray:
+        """New bool array (actions,): the mask of `decision`, over the actions of this space."""
+        return decision.action_mask.copy()
+
+    def answer(self, decision: D, action: int) -> int:
+        """What the simulation calls the legal `action`."""
+        return action
+
+    def fallback(self, decision: D) -> int:
+        """What the simulation is told when the agent chose a masked action: the first legal one."""
+        return int(decision.action_mask.argmax())
+
+    def action_masks(self) -> np.ndarray:
+        """bool (actions,): a copy of the mask, by the name that sb3-contrib calls."""
+        return self.mask.copy()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin a new run.
+
+        Raises:
+            ValueError: the run ends without a decision.
+        """
+        super().reset(seed=seed)
+        entropy = int(self.np_random.integers(2**63))
+        self.simulation = self.build(SeedSequence(entropy), options or {})
+        observation = self._advance()
+        if self.decision is None:
+            raise ValueError("nothing to decide: the simulation ended before its first decision")
+        self._score = self.score()
+        return observation, self._info()
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Carry out `action` and run to the next decision.
+
+        Raises:
+            RuntimeError: the episode is over, or `reset` was never called.
+            ValueError: `action` is not in the action space.
+        """
+        decision = self.decision
+        if decision is None:
+            raise RuntimeError("no decision is due: call reset() first")
+        action = int(action)
+        if not 0 <= action < len(self.mask):
+            raise ValueError(f"action must be in 0..{len(self.mask) - 1}, not {action}")
+        legal = bool(self.mask[action])
+        answer = self.answer(decision, action) if legal else self.fallback(decision)
+        self.simulation.decide(answer)
+        observation = self._advance()
+        before, self._score = self._score, self.score()
+        info = self._info()
+        info["illegal"] = not legal
+        return observation, self._score - before, self.decision is None, False, info
+
+    def _advance(self) -> Observation:
+        self.decision = self.simulation.next_decision()
+        if self.decision is None:
+            return self.encode_end()
+        self.mask = self.legal(self.decision)
+        return self.encode(self.decision)
+
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": self.mask.astype(np.int8), "time": self.simulation.clock.now}
