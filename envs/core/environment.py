@@ -54,7 +54,10 @@ class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Obs
 
     @abstractmethod
     def encode(self, decision: D) -> Observation:
-        """A new observation of `decision`; it must share no memory with the simulation."""
+        """A new observation of `decision`, whose mask is in `self.mask` by now.
+
+        Agents keep observations: it must share no memory with the simulation or another one.
+        """
 
     @abstractmethod
     def encode_end(self) -> Observation:

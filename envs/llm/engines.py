@@ -4,10 +4,13 @@ Compiled code takes the address of the state's directory instead of its arrays, 
 more to pass than most calls take; plain Python (`NUMBA_DISABLE_JIT=1`) takes the state itself.
 """
 
+from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+
 from makespan.envs.core.compiled import JIT, kernel
-from makespan.envs.llm import engine
+from makespan.envs.llm import engine, scheduler
 from makespan.envs.llm.prefix_index import match_all
 from makespan.envs.llm.state import State, attach, directory
 
@@ -47,35 +50,64 @@ def _list_in_flight(address, r, now, rows):
     engine.list_in_flight(attach(address), r, now, rows)
 
 
+@kernel
+def _enqueue(address, r, q, preempted):
+    scheduler.enqueue(attach(address), r, q, preempted)
+
+
+@kernel
+def _schedule(address, r):
+    scheduler.schedule(attach(address), r)
+
+
+@kernel
+def _complete(address, r, now):
+    scheduler.complete(attach(address), r, now)
+
+
 class Engines:
-    """The kernels of `makespan.envs.llm.engine`, bound to one state.
+    """Kernels bound to one state; each takes what the kernel of its name takes after the state.
 
     Attributes:
         state: the memory they work on.
-        advance(r, now, horizon), send(r, q, now, horizon): return when the alarm of replica `r` is to ring next.
-        reset_engine(r), read_gauges(now), count_streaming(now), match_all(q),
-        list_in_flight(r, now, rows): see the kernels of the same names.
+        advance, send, reset_engine, read_gauges, count_streaming, list_in_flight: of
+            `makespan.envs.llm.engine`; `advance` and `send` answer when to ring the alarm next.
+        match_all: of `makespan.envs.llm.prefix_index`.
+        enqueue, schedule, complete: of `makespan.envs.llm.scheduler`, to drive one engine step by
+            step without a clock.
     """
+
+    advance: Callable[[int, float, float], float]
+    send: Callable[[int, int, float, float], float]
+    reset_engine: Callable[[int], None]
+    read_gauges: Callable[[float], None]
+    count_streaming: Callable[[float], None]
+    list_in_flight: Callable[[int, float, np.ndarray], None]
+    match_all: Callable[[int], None]
+    enqueue: Callable[[int, int, bool], None]
+    schedule: Callable[[int], None]
+    complete: Callable[[int, float], None]
 
     def __init__(self, state: State) -> None:
         self.state = state
         self._directory = directory(state)
-        if JIT:
-            address = self._directory.ctypes.data
-            self.advance = partial(_advance, address)
-            self.send = partial(_send, address)
-            self.reset_engine = partial(_reset_engine, address)
-            self.read_gauges = partial(_read_gauges, address)
-            self.count_streaming = partial(_count_streaming, address)
-            self.match_all = partial(_match_all, address)
-            self.list_in_flight = partial(_list_in_flight, address)
-        else:
-            self.advance = partial(engine.advance, state)
-            self.send = partial(engine.send, state)
-            self.reset_engine = partial(engine.reset_engine, state)
-            self.read_gauges = partial(engine.read_gauges, state)
-            self.count_streaming = partial(engine.count_streaming, state)
-            self.match_all = partial(match_all, state)
-            self.list_in_flight = partial(engine.list_in_flight, state)
+        for name, (entry, plain) in ENTRIES.items():
+            bound = partial(entry, self._directory.ctypes.data) if JIT else partial(plain, state)
+            setattr(self, name, bound)
         for r in range(state.replicas.size):
             self.reset_engine(r)
+
+
+ENTRIES = {
+    "advance": (_advance, engine.advance),
+    "send": (_send, engine.send),
+    "reset_engine": (_reset_engine, engine.reset_engine),
+    "read_gauges": (_read_gauges, engine.read_gauges),
+    "count_streaming": (_count_streaming, engine.count_streaming),
+    "list_in_flight": (_list_in_flight, engine.list_in_flight),
+    "match_all": (_match_all, match_all),
+    "enqueue": (_enqueue, scheduler.enqueue),
+    "schedule": (_schedule, scheduler.schedule),
+    "complete": (_complete, scheduler.complete),
+}
+"""Name -> the entry point by address, and the kernel itself for plain Python."""

@@ -192,7 +192,7 @@ class LLMRouterEnv(SchedulingEnv[Fleet, RoutingDecision, dict[str, np.ndarray]],
         return self._objective()
 
     def encode(self, decision: RoutingDecision) -> dict[str, np.ndarray]:
-        return self.encoder.encode(decision)
+        return self.encoder.encode(decision, self.mask)
 
     def encode_end(self) -> dict[str, np.ndarray]:
         return self.encoder.padding(self.mask)

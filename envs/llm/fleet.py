@@ -268,6 +268,11 @@ class Fleet:
         }
 
     @property
+    def records(self) -> np.recarray:
+        """Live `REQUEST` records (see `state`), one per request; only to be read."""
+        return self._records
+
+    @property
     def open_requests(self) -> int:
         """Requests that arrived and are neither finished nor dropped."""
         return self._arrived - self._dropped - int(self._finished.sum())

@@ -261,10 +261,3 @@ def release(s, r, q):
     request.slot = -1
     request.blocks = 0
     request.hashed_blocks = 0
-
-
-@kernel
-def kv_usage(s, r):
-    """Fraction of blocks in use, as `vllm:kv_cache_usage_perc`."""
-    replica = s.replicas[r]
-    return 1.0 - replica.free_blocks / (replica.kv_blocks - 1)

@@ -160,14 +160,20 @@ class Encoder:
         self._step_time: list | None = None
         self._hardware = np.zeros((0, 0))
 
-    def encode(self, decision: RoutingDecision) -> dict[str, np.ndarray]:
+    def encode(
+        self, decision: RoutingDecision, mask: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """New float32 arrays, all 0 where there is nothing to show:
 
         `replica` (max_replicas, 16), the columns `REPLICA_FIELDS`; `replica_mask` (max_replicas,),
         1 where a replica exists; `request` (6,), the entries `REQUEST_FIELDS`; `action_mask`
         (max_replicas,) or (max_replicas + 1,), 1 where an action is legal.
+
+        Args:
+            decision: with no more than `max_replicas` replicas.
+            mask: that of `mask(decision)`, if it is there already.
         """
-        observation = self.padding(self.mask(decision))
+        observation = self.padding(self.mask(decision) if mask is None else mask)
         observation["replica_mask"][: decision.replicas] = 1.0
         request, gauges = decision.request, decision.gauges
         _show_replicas(

