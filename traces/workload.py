@@ -43,8 +43,11 @@ class Request:
 
 
 def _column(values: object, dtype: type) -> np.ndarray:
-    array = np.array(values, dtype=dtype)
-    array.setflags(write=False)
+    array = np.asarray(values, dtype=dtype)
+    # A read-only array that owns its data can be shared; anything else might change under us.
+    if array.flags.writeable or array.base is not None:
+        array = array.copy()
+        array.setflags(write=False)
     return array
 
 
@@ -100,12 +103,14 @@ class Workload:
         for name in ("prompt_tokens", "output_tokens", "session", "priority", "slo_class", "model"):
             if getattr(self, name).shape != (n,):
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected ({n},)")
-        self._check("arrival_s", ~np.isfinite(self.arrival_s) | (self.arrival_s < 0), "be finite and >= 0")
+        unreal = ~np.isfinite(self.arrival_s) | (self.arrival_s < 0)
+        self._check("arrival_s", unreal, "be finite and >= 0")
         self._check("arrival_s", np.diff(self.arrival_s, prepend=0.0) < 0, "not decrease")
         self._check("prompt_tokens", self.prompt_tokens < 1, "be at least 1")
         self._check("output_tokens", self.output_tokens < 1, "be at least 1")
-        self._check("slo_class", (self.slo_class < 0) | (self.slo_class >= len(self.slo_classes)), "name a class")
-        self._check("model", (self.model < 0) | (self.model >= len(self.models)), "name a model")
+        for name, names in (("slo_class", self.slo_classes), ("model", self.models)):
+            code = getattr(self, name)
+            self._check(name, (code < 0) | (code >= len(names)), f"index {names}")
         offsets = self.hash_offsets
         if offsets.shape != (n + 1,) or offsets[0] != 0 or offsets[-1] != len(self.hashes):
             raise ValueError("hash_offsets must be n + 1 integers from 0 to len(hashes)")
@@ -116,7 +121,8 @@ class Workload:
     def _check(self, name: str, bad: np.ndarray, rule: str) -> None:
         if bad.any():
             index = int(bad.argmax())
-            raise ValueError(f"request {index}: {name} must {rule}, not {getattr(self, name)[index]}")
+            value = getattr(self, name)[index]
+            raise ValueError(f"request {index}: {name} must {rule}, not {value}")
 
     @classmethod
     def from_requests(cls, requests: Sequence[Request], name: str = "") -> Self:

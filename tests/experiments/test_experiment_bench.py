@@ -98,5 +98,7 @@ def test_the_printed_table(capsys, monkeypatch):
 
 
 def test_sizes_must_be_positive(capsys):
-    assert bench.main(["llm", "--requests", "0"]) == 2
+    with pytest.raises(SystemExit) as exit_:
+        bench.main(["llm", "--requests", "0"])
+    assert exit_.value.code == 2
     assert "--requests must be at least 1" in capsys.readouterr().err

@@ -110,7 +110,7 @@ def test_a_policy_that_finishes_nothing_comes_last():
     cell = made_up_cell("lost", 0, 1.0)
     rejected = np.full(40, STATUS.index("rejected"), np.int8)
     lost = dataclasses.replace(cell, log=cell.log | {"status": rejected})
-    config = RunConfig(trace="steady", requests=50, seeds="1", replicas=REPLICAS)
+    config = RunConfig(trace="steady", requests=50, rate=5.0, seeds="1", replicas=REPLICAS)
     scenario = Scenario(config, fleet_config(config), None)
     scenario.__dict__["capacity"] = np.nan
     summaries = [results.summarise(c, True) for c in (lost, made_up_cell("slow", 0, 99.0))]

@@ -122,7 +122,7 @@ def test_every_step_is_the_reference_schedulers(seed):
                         r.priority,
                         r.arrival_s,
                         r.prefix_hashes,
-                    )  # fmt: skip
+                    )
                 )
                 sent += 1
         engines.schedule(0)

@@ -1,0 +1,74 @@
+"""The `makespan` command."""
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+from makespan.envs.core.registry import unknown_name
+
+COMMANDS = {
+    "run": "makespan.experiments.run:main",
+    "bench": "makespan.experiments.bench:main",
+    "traces": "makespan.experiments.traces_cli:main",
+    "policies": "makespan.experiments.cli:policies",
+    "hardware": "makespan.experiments.cli:hardware",
+}
+"""Subcommand -> "module:function" that takes its arguments and returns the exit status."""
+
+USAGE = """usage: makespan COMMAND [options]
+
+  run        replay a workload through router policies and compare them
+  bench      measure how fast the simulator is
+  traces     list, fetch and describe traces
+  policies   list the router policies
+  hardware   list the hardware, and where its step times come from
+
+`makespan COMMAND --help` explains the options of a command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the subcommand that the first argument names; the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    if arguments[0] not in COMMANDS:
+        print(f"error: {unknown_name('command', arguments[0], COMMANDS)}", file=sys.stderr)
+        return 2
+    module, _, function = COMMANDS[arguments[0]].partition(":")
+    command: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
+    return command(arguments[1:])
+
+
+def policies(argv: Sequence[str]) -> int:
+    """Print every router policy with the first line of its documentation."""
+    from makespan.baselines.llm import POLICIES, summary
+
+    return _print_table("policies", argv, ("policy", "rule"), [(n, summary(n)) for n in POLICIES])
+
+
+def hardware(argv: Sequence[str]) -> int:
+    """Print the hardware and models that are known, and the source of their step times."""
+    from makespan.envs.llm.replica import hardware_table
+
+    rows = hardware_table()
+    return _print_table("hardware", argv, tuple(rows[0]), [tuple(row.values()) for row in rows])
+
+
+def _print_table(
+    command: str, argv: Sequence[str], columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> int:
+    from rich.table import Table
+
+    from makespan.experiments.summary_tables import console
+
+    if argv and argv[0] not in ("-h", "--help"):
+        print(f"error: makespan {command} takes no arguments, got {argv[0]!r}", file=sys.stderr)
+        return 2
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*map(str, row))
+    console(sys.stdout).print(table)
+    return 0

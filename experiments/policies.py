@@ -1,0 +1,68 @@
+"""From the names on the command line to policies: baselines, and functions of one's own."""
+
+import inspect
+from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+from makespan.baselines.llm import POLICIES
+from makespan.baselines.llm import policy as baseline
+from makespan.envs.core.contract import Policy
+from makespan.envs.core.registry import unknown_name
+from makespan.experiments.run_config import split
+
+Factory = Callable[[int], Policy]
+"""Makes a fresh policy whose randomness, if it has any, comes from the given seed."""
+
+
+def resolve(names: str) -> dict[str, Factory]:
+    """Label -> factory for every policy of a comma list.
+
+    Args:
+        names: names in `makespan.baselines.llm.POLICIES`; `all` stands for every one of them;
+            `FILE.py:NAME` is a function of one's own, or a class, which is made anew for every run,
+            with `seed=` if it takes that.
+
+    Raises:
+        ValueError: a name is unknown, or the file has no such function; the message says which.
+    """
+    factories: dict[str, Factory] = {}
+    for name in _expanded(names):
+        label = name.rpartition(":")[2]
+        if label in factories:
+            raise ValueError(f"two policies are called {label!r}")
+        factories[label] = _own(name) if ":" in name else _baseline(name)
+    return factories
+
+
+def _expanded(names: str) -> list[str]:
+    """The names, each once, `all` replaced by every baseline."""
+    expanded = [known for name in split(names) for known in (POLICIES if name == "all" else [name])]
+    return list(dict.fromkeys(expanded))
+
+
+def _baseline(name: str) -> Factory:
+    if name not in POLICIES:
+        raise unknown_name("router policy", name, [*POLICIES, "all"])
+    return lambda seed: baseline(name, seed)
+
+
+def _own(name: str) -> Factory:
+    path, _, attribute = name.rpartition(":")
+    rule = getattr(_module(Path(path)), attribute, None)
+    if not callable(rule):
+        raise ValueError(f"{path} has no function or class {attribute!r}")
+    if not inspect.isclass(rule):
+        return lambda seed: rule
+    seeded = "seed" in inspect.signature(rule).parameters
+    return lambda seed: rule(seed=seed) if seeded else rule()
+
+
+def _module(path: Path) -> ModuleType:
+    """Execute the Python file at `path`, and return it as a module."""
+    if path.suffix != ".py" or not path.is_file():
+        raise ValueError(f"{path} is not a Python file (a policy of your own is FILE.py:NAME)")
+    module = ModuleType(path.stem)
+    SourceFileLoader(path.stem, str(path)).exec_module(module)
+    return module

@@ -1,0 +1,158 @@
+"""What to run: the configuration of an experiment, and its file form, `config.toml`."""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, Literal
+
+from makespan.envs.llm.config import EngineConfig, GaugeConfig, PredictorConfig
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the results of a run: the same configuration, the same numbers.
+
+    Attributes:
+        env: the world.
+        trace: trace file, or name of a synthetic workload.
+        policy: comma list of policy names, or `file.py:function`; `all` for every baseline.
+        replicas: number of replicas in the fleet.
+        hardware: what they run on; a comma list makes a mixed fleet, its names taken in turn.
+        model: the language model they serve.
+        tensor_parallel: GPUs that share the model in each replica.
+        load: arrivals ask for this fraction of the fleet's capacity; 0: a trace is replayed as
+            recorded, a synthetic workload asks for 0.9.
+        rate: the same in requests/s.
+        seeds: number of seeds, or a comma list of them (`7,` for seed 7 alone).
+        requests: size of a synthetic workload (0: 2000), or the first so many of a trace (0: all).
+        engine: settings of every engine.
+        gauges: how the router polls the engines.
+        predictor: what the router knows of output lengths.
+
+    Raises:
+        ValueError: a value is out of range; the message names the option.
+    """
+
+    env: Literal["llm_router"] = "llm_router"
+    trace: str = "sharegpt_sessions"
+    policy: str = "all"
+    replicas: int = 4
+    hardware: str = "A100"
+    model: str = "Llama-2-7B"
+    tensor_parallel: int = 1
+    load: float = 0.0
+    rate: float = 0.0
+    seeds: str = "3"
+    requests: int = 0
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    gauges: GaugeConfig = field(default_factory=GaugeConfig)
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+
+    def __post_init__(self) -> None:
+        if self.replicas < 1:
+            raise ValueError(f"--replicas must be at least 1, not {self.replicas}")
+        if self.tensor_parallel < 1:
+            raise ValueError(f"--tensor-parallel must be at least 1, not {self.tensor_parallel}")
+        for option in ("load", "rate", "requests"):
+            if not 0 <= getattr(self, option) < float("inf"):
+                raise ValueError(f"--{option} must not be negative, not {getattr(self, option)}")
+        if self.load and self.rate:
+            raise ValueError("--load and --rate both set the arrival rate: give one of them")
+        if not split(self.hardware):
+            raise ValueError("--hardware names no hardware")
+        if not split(self.policy):
+            raise ValueError("--policy names no policy")
+        _ = self.seed_list
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds of the run."""
+        try:
+            numbers = [int(part) for part in split(self.seeds)]
+        except ValueError:
+            raise ValueError(
+                f"--seeds takes a number or a comma list, not {self.seeds!r}"
+            ) from None
+        seeds = numbers if "," in self.seeds else list(range(sum(numbers)))
+        if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise ValueError(f"--seeds must be distinct and not negative, not {self.seeds!r}")
+        return seeds
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that tell this configuration from others."""
+        return hashlib.sha256(to_toml(self).encode()).hexdigest()[:8]
+
+    @property
+    def default_name(self) -> str:
+        """Name of the run folder: world, workload, digest."""
+        return f"{self.env}-{Path(self.trace).name.partition('.')[0]}-{self.digest}"
+
+
+def split(names: str) -> list[str]:
+    """The non-empty items of a comma list."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def replica_hardware(hardware: str, replicas: int) -> list[str]:
+    """What each replica runs on: the names of the comma list in turn."""
+    return list(islice(cycle(split(hardware)), replicas))
+
+
+def to_toml(config: RunConfig) -> str:
+    """The configuration as TOML: its own fields, then one table per nested dataclass."""
+    values = dataclasses.asdict(config)
+    tables = {name: value for name, value in values.items() if isinstance(value, dict)}
+    lines = [_assignment(name, value) for name, value in values.items() if name not in tables]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(_assignment(key, value) for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def from_toml(path: Path) -> RunConfig:
+    """Read what `to_toml` wrote; absent fields take their defaults.
+
+    Raises:
+        ValueError: not TOML, or a field is unknown or out of range; the message names the file.
+        OSError: the file cannot be read.
+    """
+    try:
+        return _build(RunConfig, tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _assignment(name: str, value: bool | float | str) -> str:
+    # JSON's strings, numbers and booleans are TOML's, but for non-finite numbers, never valid here.
+    return f"{name} = {json.dumps(value, ensure_ascii=False)}"
+
+
+def _build(kind: type, values: Mapping[str, Any]) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - set(fields)):
+        raise ValueError(f"unknown setting {unknown[0]!r}; known: {', '.join(fields)}")
+    built = {}
+    for name, value in values.items():
+        default = fields[name].default_factory
+        if isinstance(default, type) and dataclasses.is_dataclass(default):
+            if not isinstance(value, dict):
+                raise ValueError(f"{name} must be a table, not {value!r}")
+            built[name] = _build(default, value)
+        else:
+            built[name] = _checked(name, fields[name].type, value)
+    return kind(**built)
+
+
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    if isinstance(kind, type):
+        fits = (int, float) if kind is float else (kind,)
+        if not isinstance(value, fits) or isinstance(value, bool) != (kind is bool):
+            raise ValueError(f"{name} must be of type {kind.__name__}, not {value!r}")
+    elif hasattr(kind, "__args__") and value not in kind.__args__:
+        raise ValueError(f"{name} must be one of {', '.join(kind.__args__)}, not {value!r}")
+    return value

@@ -1,0 +1,173 @@
+"""From a run's configuration to what the policies face: the fleet, and each seed's workload."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from makespan.baselines.llm import make
+from makespan.envs.core.contract import simulate
+from makespan.envs.core.registry import unknown_name
+from makespan.envs.llm.config import FleetConfig, ReplicaConfig
+from makespan.envs.llm.fleet import Fleet
+from makespan.experiments.run_config import RunConfig, replica_hardware
+from makespan.traces import read
+from makespan.traces.synthetic import SYNTHETIC, synthetic
+from makespan.traces.transform import slice_count, to_rate
+from makespan.traces.workload import Workload
+
+DEFAULT_REQUESTS = 2000
+"""Size of a synthetic workload."""
+
+DEFAULT_LOAD = 0.9
+"""Share of capacity that a synthetic workload asks for: policies differ most near saturation."""
+
+CAPACITY_REQUESTS = 10_000
+"""Requests that capacity is measured on: so many of a synthetic workload, however long the run's
+is, or of a trace from its first."""
+
+SATURATED = (0.1, 0.9)
+"""Shares of the requests finished between which a replica counts as saturated: before, its batch is
+still filling; after, it drains."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One fleet and one source of requests; every policy faces the same.
+
+    A seed draws a synthetic workload anew. The requests of a trace stay as they are; its seeds vary
+    the noise of predictions and gauges and the draws of the policies.
+
+    Attributes:
+        config: the run.
+        fleet: the replicas and what surrounds them.
+        source: the trace, its requests limited and its times as recorded; None: synthetic.
+    """
+
+    config: RunConfig
+    fleet: FleetConfig
+    source: Workload | None
+
+    @cached_property
+    def capacity(self) -> float:
+        """Requests per second that the fleet could serve (see `capacity`)."""
+        sample = self._draw(self.config.seed_list[0], rate=0.0, requests=CAPACITY_REQUESTS)
+        return capacity(sample, self.fleet)
+
+    @cached_property
+    def rate(self) -> float:
+        """Requests per second that the run asks for; 0: as recorded.
+
+        Raises:
+            ValueError: the load is given, and the workload too short to measure capacity.
+        """
+        load = self.config.load
+        if not load and not self.config.rate and self.source is None:
+            load = DEFAULT_LOAD
+        if not load:
+            return self.config.rate
+        if np.isnan(self.capacity):
+            raise ValueError(f"{self.config.trace} is too short to measure capacity: give --rate")
+        return load * self.capacity
+
+    def workload(self, seed: int) -> Workload:
+        """The requests of `seed`, at the rate that the run asks for."""
+        size = self.config.requests or DEFAULT_REQUESTS
+        return self._draw(seed, self.rate, size)
+
+    def _draw(self, seed: int, rate: float, requests: int) -> Workload:
+        if self.source is not None:
+            return to_rate(self.source, rate) if rate else self.source
+        return synthetic(self.config.trace, requests, rate, stream(seed, 0))
+
+
+def prepare(config: RunConfig) -> Scenario:
+    """Check everything that can be checked before the first policy runs, and read the trace.
+
+    Raises:
+        TraceError: the trace cannot be read.
+        ValueError: unknown workload, hardware or model, or a model that does not fit.
+    """
+    fleet = fleet_config(config)
+    source = None if config.trace in SYNTHETIC else read_trace(config)
+    # A fleet with nothing to do finds unknown hardware and models that do not fit.
+    empty = Workload(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    Fleet(empty, fleet)
+    scenario = Scenario(config, fleet, source)
+    scenario.workload(config.seed_list[0])
+    return scenario
+
+
+def read_trace(config: RunConfig) -> Workload:
+    """The trace file, or as many requests of it as the run asks for.
+
+    Raises:
+        TraceError: the file cannot be read.
+        ValueError: there is no such file, and no synthetic workload of that name.
+    """
+    path = Path(config.trace)
+    if not path.exists():
+        raise unknown_name("trace file or synthetic workload", config.trace, SYNTHETIC)
+    # Only tables of lengths use the rate and the seed: they have no arrival times of their own.
+    workload = read(path, rate=config.rate or 1.0, seed=stream(config.seed_list[0], 0))
+    return slice_count(workload, 0, config.requests or None)
+
+
+def fleet_config(config: RunConfig) -> FleetConfig:
+    """The fleet: `replicas` of them, the names of the hardware taken in turn."""
+    replica = ReplicaConfig(
+        model=config.model, tensor_parallel=config.tensor_parallel, engine=config.engine
+    )
+    replicas = tuple(
+        dataclasses.replace(replica, hardware=name)
+        for name in replica_hardware(config.hardware, config.replicas)
+    )
+    return FleetConfig(replicas=replicas, gauges=config.gauges, predictor=config.predictor)
+
+
+def stream(seed: int, source: int) -> int:
+    """Seed of one source of randomness: 0 the workload, 1 the fleet, 2 the policy.
+
+    They must differ: a policy that draws from the same stream as the arrivals is correlated with
+    them.
+    """
+    return int(np.random.SeedSequence(seed).generate_state(3)[source])
+
+
+def capacity(workload: Workload, fleet: FleetConfig) -> float:
+    """Requests per second that `fleet` serves when it never runs out of them.
+
+    The sum over the replicas of what each finishes per second by itself with the first
+    `CAPACITY_REQUESTS` of the workload all there from the start, counted while it is saturated (see
+    `SATURATED`). No router loses a request or leaves a replica idle in that measurement, so a load
+    of 1 is more than any policy can carry without a growing queue. The prefix cache of the single
+    replica sees every session, where a fleet's caches see some of them each.
+    """
+    backlog = at_once(slice_count(workload, 0, CAPACITY_REQUESTS))
+    kinds = {replica: saturated_rate(backlog, fleet, replica) for replica in set(fleet.replicas)}
+    return sum(kinds[replica] for replica in fleet.replicas)
+
+
+def saturated_rate(backlog: Workload, fleet: FleetConfig, replica: ReplicaConfig) -> float:
+    """Requests per second that one replica finishes out of `backlog` while it is saturated.
+
+    Nan if too few requests finish at different times to tell.
+    """
+    # A bounded queue would turn the backlog away.
+    engine = dataclasses.replace(replica.engine, max_num_queued_requests=0)
+    alone = dataclasses.replace(
+        fleet, replicas=(dataclasses.replace(replica, engine=engine),), outages=()
+    )
+    log = simulate(Fleet(backlog, alone), make("least_requests")).log
+    finish_s = np.sort(log["finish_s"][np.isfinite(log["finish_s"])])
+    start, end = (int(share * (len(finish_s) - 1)) for share in SATURATED)
+    if len(finish_s) < 2 or finish_s[end] <= finish_s[start]:
+        return float("nan")
+    return float((end - start) / (finish_s[end] - finish_s[start]))
+
+
+def at_once(workload: Workload) -> Workload:
+    """The same requests in the same order, all there at time 0."""
+    return dataclasses.replace(workload, arrival_s=np.zeros(len(workload)))
