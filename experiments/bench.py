@@ -42,18 +42,20 @@ WARM_UP_REQUESTS = 500
 CLOCK_TIMEOUTS = 200_000
 ENVIRONMENT_DECISIONS = 20_000
 
-COLUMNS = (
-    "caching",
-    "replicas",
-    "requests",
-    "rejected",
-    "seconds",
-    "requests_per_s",
-    "steps_per_s",
-    "jumps_per_request",
-    "share_of_clock",
-    "peak_memory_mb",
-)
+COLUMNS = {
+    "caching": "prefix\ncaching",
+    "replicas": "\nreplicas",
+    "requests": "\nrequests",
+    "rejected": "\nrejected",
+    "seconds": "\nseconds",
+    "cpu_seconds": "CPU\nseconds",
+    "requests_per_s": "\nrequests/s",
+    "steps_per_s": "engine\nsteps/s",
+    "jumps_per_request": "jumps per\nrequest",
+    "share_of_clock": "share of\nbare clock",
+    "peak_memory_mb": "peak\nMiB",
+}
+"""Measurement -> head of its column."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,12 @@ def measure(cell: CellConfig) -> dict[str, Any]:
     """
     _replay(dataclasses.replace(cell, requests=WARM_UP_REQUESTS))
     clock_rate = bare_clock_rate(CLOCK_TIMEOUTS)
-    seconds, counters, log = _replay(cell)
+    seconds, cpu_seconds, counters, log = _replay(cell)
     events = counters["jumps"] + counters["decisions"]
     return dataclasses.asdict(cell) | {
         "rejected": int((log["status"] == STATUS.index("rejected")).sum()),
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "requests_per_s": cell.requests / seconds,
         "steps_per_s": counters["steps"] / seconds,
         "jumps_per_request": counters["jumps"] / cell.requests,
@@ -210,13 +213,14 @@ def peak_memory_mb() -> float:
     return peak / (1024 if sys.platform.startswith("linux") else 1024**2)
 
 
-def _replay(cell: CellConfig) -> tuple[float, dict[str, int], dict[str, np.ndarray]]:
-    """Seconds it took, the fleet's counters and its log."""
+def _replay(cell: CellConfig) -> tuple[float, float, dict[str, int], dict[str, np.ndarray]]:
+    """Seconds it took, by the clock and of the processor, the fleet's counters and its log."""
     workload, config = bench_workload(cell), bench_fleet(cell)
-    start = time.perf_counter()
+    start, cpu_start = time.perf_counter(), time.process_time()
     fleet = simulate(Fleet(workload, config), make("least_requests"))
     log = fleet.log
-    return time.perf_counter() - start, fleet.counters, log
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    return seconds, cpu_seconds, fleet.counters, log
 
 
 def _slope(cells: Sequence[dict[str, Any]]) -> float:
@@ -234,14 +238,13 @@ def _with_progress(cells: Sequence[CellConfig]) -> list[dict[str, Any]]:
 def _print_tables(outcome: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from makespan.experiments.summary_tables import console, number
+    from makespan.experiments.summary_tables import console
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in COLUMNS:
-        table.add_column(name.replace("_", " "), justify="right")
+    for head in COLUMNS.values():
+        table.add_column(head, justify="right")
     for cell in outcome["cells"]:
-        values = (cell[name] for name in COLUMNS)
-        table.add_row(*(value if isinstance(value, str) else number(value) for value in values))
+        table.add_row(*(_text(cell[name]) for name in COLUMNS))
     screen = console(sys.stdout)
     screen.print(table)
     for fit in outcome["growth"]:
@@ -253,6 +256,14 @@ def _print_tables(outcome: dict[str, Any]) -> None:
         "gymnasium environment, 8 replicas: "
         f"{outcome['environment_decisions_per_s']:,.0f} decisions/s"
     )
+
+
+def _text(value: str | float) -> str:
+    from makespan.experiments.summary_tables import number
+
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else number(value)
 
 
 def _run_task(task: str) -> Any:

@@ -124,10 +124,10 @@ def over_blocks(log: Log, replicas: int) -> dict[str, tuple[float, float]]:
     Throughput has no such interval: a resample has no duration.
     """
     n = len(log["status"])
-    edges = np.linspace(0, n, min(BLOCKS, n) + 1).astype(np.int64)
+    blocks = np.array_split(np.arange(n), min(BLOCKS, n))
     samples: dict[str, list[float]] = {}
-    for picks in _generator().integers(len(edges) - 1, size=(BLOCK_RESAMPLES, len(edges) - 1)):
-        rows = np.concatenate([np.arange(edges[k], edges[k + 1]) for k in picks])
+    for picks in _generator().integers(len(blocks), size=(BLOCK_RESAMPLES, len(blocks))):
+        rows = np.concatenate([blocks[k] for k in picks])
         for name, value in summarise({c: log[c][rows] for c in log}, replicas).items():
             samples.setdefault(name, []).append(value)
     samples["tokens_per_s"] = [np.nan]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from makespan.baselines.llm import POLICIES
 from makespan.baselines.llm import policy as baseline
@@ -53,10 +54,16 @@ def _own(name: str) -> Factory:
     rule = getattr(_module(Path(path)), attribute, None)
     if not callable(rule):
         raise ValueError(f"{path} has no function or class {attribute!r}")
+    return _factory(rule)
+
+
+def _factory(rule: Any) -> Factory:
+    make: Callable[..., Policy] = rule
     if not inspect.isclass(rule):
         return lambda seed: rule
-    seeded = "seed" in inspect.signature(rule).parameters
-    return lambda seed: rule(seed=seed) if seeded else rule()
+    if "seed" in inspect.signature(make).parameters:
+        return lambda seed: make(seed=seed)
+    return lambda seed: make()
 
 
 def _module(path: Path) -> ModuleType:

@@ -1,9 +1,8 @@
 """Results of a run: metrics of every policy, with intervals, as one plain dict (`results.json`)."""
 
-import dataclasses
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -17,7 +16,7 @@ from makespan.traces.workload import Workload
 CDF_POINTS = 200
 """Points of a latency distribution that a report draws."""
 
-TIMELINE_VALUES = 1200
+TIMELINE_VALUES = 4800
 """Points of a timeline that a report keeps, over all replicas of one policy."""
 
 DECIDING = "e2e_mean_s"
@@ -76,9 +75,9 @@ def collect(scenario: Scenario, summaries: Sequence[CellSummary]) -> dict[str, A
     best = finished[ranked[0]] if ranked else []
     return {
         "versions": _versions(),
-        "config": dataclasses.asdict(scenario.config),
+        "config": asdict(scenario.config),
         "seeds": seeds,
-        "workload": _describe(scenario, scenario.workload(seeds[0])),
+        "workload": _describe(scenario, scenario.workloads[seeds[0]]),
         "interval": {
             "level": metrics.LEVEL,
             "over": _resampled(scenario),

@@ -10,7 +10,9 @@ requests, the same predictions, the same scrapes. A table is printed, and `runs/
 
 import argparse
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +28,7 @@ from makespan.experiments.results import CellSummary
 from makespan.experiments.run_config import RunConfig, from_toml
 from makespan.experiments.run_folder import RunFolder
 from makespan.experiments.scenario import Scenario, prepare, stream
+from makespan.traces import TraceWarning
 from makespan.traces.transform import slice_count
 from makespan.traces.workload import Workload
 
@@ -84,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         command = parse(argv)
-        experiment = open_experiment(command)
+        with _warnings_in_a_line():
+            experiment = open_experiment(command)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -162,9 +166,19 @@ def finish(experiment: Experiment, summaries: list[CellSummary], as_json: bool) 
         console.print(f"written to {folder.path}", soft_wrap=True)
 
 
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Show what a trace reader left out without a line of source code."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TraceWarning)
+        yield
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+
+
 def _replay(experiment: Experiment, label: str, seed: int, progress: Progress) -> Cell:
     scenario, make = experiment.scenario, experiment.policies[label]
-    workload = scenario.workload(seed)
+    workload = scenario.workloads[seed]
     _warm_up(scenario, workload, make)
     task = progress.add_task(f"{label}, seed {seed}", total=len(workload))
     try:
@@ -186,10 +200,13 @@ def _warm_up(scenario: Scenario, workload: Workload, make: policies.Factory) -> 
 
 
 def _progress() -> Progress:
-    """Progress bars on stderr, so that stdout stays clean; gone when the work is done."""
+    """Progress bars on stderr, so that stdout stays clean; none where nobody watches."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = summary_tables.console(sys.stderr)
-    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+    screen = summary_tables.console(sys.stderr)
+    watched = screen.is_terminal
+    return Progress(
+        *columns, TimeElapsedColumn(), console=screen, transient=True, disable=not watched
+    )
 
 
 if __name__ == "__main__":

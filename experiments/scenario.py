@@ -72,10 +72,11 @@ class Scenario:
             raise ValueError(f"{self.config.trace} is too short to measure capacity: give --rate")
         return load * self.capacity
 
-    def workload(self, seed: int) -> Workload:
-        """The requests of `seed`, at the rate that the run asks for."""
+    @cached_property
+    def workloads(self) -> dict[int, Workload]:
+        """The requests of every seed, at the rate that the run asks for."""
         size = self.config.requests or DEFAULT_REQUESTS
-        return self._draw(seed, self.rate, size)
+        return {seed: self._draw(seed, self.rate, size) for seed in self.config.seed_list}
 
     def _draw(self, seed: int, rate: float, requests: int) -> Workload:
         if self.source is not None:
@@ -96,7 +97,7 @@ def prepare(config: RunConfig) -> Scenario:
     empty = Workload(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
     Fleet(empty, fleet)
     scenario = Scenario(config, fleet, source)
-    scenario.workload(config.seed_list[0])
+    _ = scenario.workloads
     return scenario
 
 

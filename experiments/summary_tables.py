@@ -13,6 +13,11 @@ from makespan.experiments.run_config import replica_hardware
 WIDTH = 120
 """Columns of a table that does not go to a terminal."""
 
+LATENCY_TITLE = """
+Latency: end to end (E2E) and to the first token (TTFT) in s, per later token (TPOT) in ms"""
+SERVICE_TITLE = """
+Service"""
+
 Estimate = dict[str, float]
 
 
@@ -29,7 +34,9 @@ def summary(results: dict[str, Any], timing: dict[str, Any]) -> Group:
     policies = results["policies"]
     return Group(
         Text(headline(results)),
+        Text(LATENCY_TITLE, style="bold"),
         _latency_table(policies),
+        Text(SERVICE_TITLE, style="bold"),
         _service_table(policies, timing),
         Text(legend(results), style="dim"),
     )
@@ -67,10 +74,7 @@ def legend(results: dict[str, Any]) -> str:
 def _latency_table(policies: list[dict[str, Any]]) -> Table:
     quantiles = ("mean", "p50", "p95", "p99")
     heads = [f"{name}\n{q}" for name in ("E2E", "TTFT", "TPOT") for q in quantiles]
-    table = _table(
-        "Latency: end to end (E2E) and to first token (TTFT) in s, per later token (TPOT) in ms",
-        *heads,
-    )
+    table = _table(*heads)
     for policy in policies:
         metrics = policy["metrics"]
         row = [interval(metrics["e2e_mean_s"])]
@@ -84,7 +88,7 @@ def _latency_table(policies: list[dict[str, Any]]) -> Table:
 def _service_table(policies: list[dict[str, Any]], timing: dict[str, Any]) -> Table:
     heads = ("behind\nbest %", "SLO\ngoodput %", "prefix\nhits %", "preemp-\ntions", "rejec-\nted")
     heads += ("failed", "imba-\nlance", "output\ntokens/s", "decision\nus")
-    table = _table("Service", *heads)
+    table = _table(*heads)
     for policy in policies:
         metrics = policy["metrics"]
         plain = ("preemptions", "rejected", "failed", "load_imbalance", "tokens_per_s")
@@ -117,10 +121,9 @@ def number(value: float) -> str:
     return f"{value:.{min(decimals, 3)}f}"
 
 
-def _table(title: str, *heads: str) -> Table:
+def _table(*heads: str) -> Table:
     """An empty table whose heads, of one or two lines, stand over the last line of their column."""
-    table = Table(box=None, padding=(0, 1, 0, 0), title=f"\n{title}", title_justify="left")
-    table.title_style = "bold"
+    table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("\npolicy", no_wrap=True)
     for head in heads:
         lines = head if "\n" in head else f"\n{head}"

@@ -195,16 +195,20 @@ class Lookahead:
         self._replicas: list[tuple[np.ndarray, int, int, int]] = []
 
     def __call__(self, decision: RoutingDecision) -> int:
+        return decision.lowest(self.added_seconds(decision))
+
+    def added_seconds(self, decision: RoutingDecision) -> np.ndarray:
+        """float64 (N,): added total latency of each candidate; inf for those that are down."""
         self._replicas = self._replicas or _profiles(decision)
         request, healthy = decision.request, decision.healthy
         output = self._missing_output
         if not math.isnan(request.predicted_tokens):
             output = request.predicted_tokens
         uncached = np.maximum(request.prompt_tokens - decision.prefix_tokens, 1).tolist()
-        scores = np.full(decision.replicas, np.inf)
+        added = np.full(decision.replicas, np.inf)
         for replica in np.flatnonzero(healthy).tolist():
             model, *limits = self._replicas[replica]
-            scores[replica] = added_seconds(
+            added[replica] = added_seconds(
                 model,
                 decision.in_flight(replica),
                 request.prompt_tokens,
@@ -213,7 +217,7 @@ class Lookahead:
                 self._missing_output,
                 *limits,
             )
-        return decision.lowest(scores)
+        return added
 
 
 def _profiles(decision: RoutingDecision) -> list[tuple[np.ndarray, int, int, int]]:

@@ -94,11 +94,11 @@ class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Obs
         super().reset(seed=seed)
         entropy = int(self.np_random.integers(2**63))
         self.simulation = self.build(SeedSequence(entropy), options or {})
-        observation = self._advance()
+        self.decision = self.simulation.next_decision()
         if self.decision is None:
             raise ValueError("nothing to decide: the simulation ended before its first decision")
         self._score = self.score()
-        return observation, self._info()
+        return self._observe(self.decision), self._info()
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Carry out `action` and run to the next decision.
@@ -116,18 +116,16 @@ class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Obs
         legal = bool(self.mask[action])
         answer = self.answer(decision, action) if legal else self.fallback(decision)
         self.simulation.decide(answer)
-        observation = self._advance()
+        self.decision = due = self.simulation.next_decision()
+        observation = self.encode_end() if due is None else self._observe(due)
         before, self._score = self._score, self.score()
         info = self._info()
         info["illegal"] = not legal
-        return observation, self._score - before, self.decision is None, False, info
+        return observation, self._score - before, due is None, False, info
 
-    def _advance(self) -> Observation:
-        self.decision = self.simulation.next_decision()
-        if self.decision is None:
-            return self.encode_end()
-        self.mask = self.legal(self.decision)
-        return self.encode(self.decision)
+    def _observe(self, decision: D) -> Observation:
+        self.mask = self.legal(decision)
+        return self.encode(decision)
 
     def _info(self) -> dict[str, Any]:
         return {"action_mask": self.mask.astype(np.int8), "time": self.simulation.clock.now}

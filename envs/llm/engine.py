@@ -183,6 +183,8 @@ def begin_run(s, r, now):
     if replica.running + replica.waiting == 0:
         return
     schedule(s, r)
+    while replica.tokens == 0 and replica.preempted > 0:
+        schedule(s, r)  # the first in line preempted itself; an empty step takes no time
     if replica.tokens == 0:
         return
     replica.busy = 1

@@ -22,7 +22,7 @@ OPTIONS: dict[str, type] = {"workload": Workload, "fleet": FleetConfig}
 """What `reset(options=...)` takes."""
 
 
-def observation_space(max_replicas: int, hold: bool) -> spaces.Dict:
+def observation_space(max_replicas: int, hold: bool) -> spaces.Space[Any]:
     """The space of what `Encoder.encode` returns."""
 
     def box(low: float, high: float, *shape: int) -> spaces.Box:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.random import SeedSequence
@@ -14,7 +15,8 @@ from makespan.traces.synthetic import SYNTHETIC, synthetic
 from makespan.traces.transform import slice_count, to_rate
 from makespan.traces.workload import Workload
 
-REWARDS = ("latency", "goodput")
+Reward = Literal["latency", "goodput"]
+Predictor = Literal["none", "oracle", "bucket", "class_mean"]
 
 
 def whole_number(seed: SeedSequence) -> int:
@@ -52,22 +54,33 @@ class EpisodeConfig:
     requests: int = 1000
     max_replicas: int = 8
     hold: bool = False
-    reward: str = "latency"
-    predictor: str = "bucket"
+    reward: Reward = "latency"
+    predictor: Predictor = "bucket"
     outages: Sequence[Sequence[float]] = ()
 
     def __post_init__(self) -> None:
+        self._check_fleet()
+        if self.requests < 1:
+            raise ValueError(f"requests must be at least 1, not {self.requests}")
+        if not 0 <= self.rate < np.inf:
+            raise ValueError(f"rate must be finite and not negative, not {self.rate}")
+        for name, known in (("reward", get_args(Reward)), ("predictor", get_args(Predictor))):
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
+
+    def _check_fleet(self) -> None:
+        if isinstance(self.replicas, Sequence) and len(self.replicas) != 2:
+            raise ValueError(f"replicas must be a number or a range of two, not {self.replicas}")
         low, high = self.replica_range
         if not 1 <= low <= high <= self.max_replicas:
             raise ValueError(
                 f"replicas must lie in 1..max_replicas ({self.max_replicas}), not {self.replicas}"
             )
-        if self.requests < 1:
-            raise ValueError(f"requests must be at least 1, not {self.requests}")
-        if not 0 <= self.rate < np.inf:
-            raise ValueError(f"rate must be finite and not negative, not {self.rate}")
-        if self.reward not in REWARDS:
-            raise unknown_name("reward", self.reward, REWARDS)
+        if len(self.hardware) == 0:
+            raise ValueError("hardware must name at least one kind")
+        for replica, *_ in self.outages:
+            if replica >= high:
+                raise ValueError(f"outages name replica {replica}, of {high} counted from 0")
 
     @property
     def replica_range(self) -> tuple[int, int]:
@@ -86,7 +99,7 @@ class EpisodeConfig:
             replicas=tuple(ReplicaConfig(names[r % len(names)], self.model) for r in range(n)),
             predictor=PredictorConfig(self.predictor),
             can_hold=self.hold,
-            outages=tuple(Outage(*o) for o in self.outages if o[0] < n),
+            outages=tuple(Outage(int(r), *when) for r, *when in self.outages if r < n),
         )
 
     def draw(self, seed: SeedSequence) -> Workload:

@@ -24,6 +24,9 @@ from makespan.envs.llm.replica import resolve, step_time
 from makespan.envs.llm.state import FAILED, FINISHED, NONE, RECENT_LENGTH, REJECTED
 from makespan.traces.workload import HASH_BLOCK_TOKENS, Workload
 
+COLUMNS = ("prompt", "predicted", "attempts", "status")
+"""Columns of the requests that are read one by one."""
+
 STATUS = ("finished", "rejected", "failed", "pending")
 """Meaning of the log's `status`; `pending`: not done when the run was left."""
 
@@ -45,7 +48,7 @@ class Alarm(simpy.Event):
 class FleetDecision(RoutingDecision):
     """A `RoutingDecision` that describes its request only to a policy that asks."""
 
-    __slots__ = ("_all_up", "_index")
+    __slots__ = ("_all_up", "_index", "_request")
 
     def __init__(self, fleet: "Fleet", index: int, mask: np.ndarray, all_up: bool) -> None:
         self.time = fleet.clock.now
@@ -53,10 +56,13 @@ class FleetDecision(RoutingDecision):
         self._router = fleet
         self._index = index
         self._all_up = all_up
+        self._request = None
 
     @property
     def request(self) -> RequestView:
-        return self._router.request(self._index)
+        if self._request is None:
+            self._request = self._router.request(self._index)
+        return self._request
 
     @property
     def all_healthy(self) -> bool:
@@ -112,9 +118,12 @@ class Fleet:
         self.requests = state.in_flight
         self.prefill_tokens = state.prefill_tokens
         self.decoding = state.decoding
-        self._records = state.requests
-        self._status = state.requests["status"]
+        # Plain columns: an attribute of a record array costs several times as much to read.
+        self._columns = {name: state.requests[name].view(np.ndarray) for name in COLUMNS}
+        self._status = self._columns["status"]
         self._finished = state.replicas["finished"]
+        self._recent_count = state.replicas["recent"]
+        self._recent = state.recent.view(np.ndarray)
         self._alarms: list[Alarm | None] = [None] * len(replicas)
         self._wakes = [inf] * len(replicas)
         self._board = GaugeBoard(len(replicas), config.gauges, scrapes)
@@ -184,7 +193,7 @@ class Fleet:
         never sent), preemptions, attempts, session, slo_class, priority. status (int8): index into
         `STATUS`.
         """
-        records = self._records
+        records = self._core.state.requests
         status = np.full(len(records), STATUS.index("pending"), np.int8)
         for code, name in ((FINISHED, "finished"), (REJECTED, "rejected"), (FAILED, "failed")):
             status[records.status == code] = STATUS.index(name)
@@ -208,18 +217,19 @@ class Fleet:
 
     def request(self, index: int) -> RequestView:
         """The request as a proxy sees it."""
-        record = self._records[index]
-        workload = self.workload
-        hashes = workload.prefix_hashes(index)[: record.prompt // HASH_BLOCK_TOKENS]
+        records, workload = self._columns, self.workload
+        prompt = records["prompt"].item(index)
+        start, stop = workload.hash_offsets.item(index), workload.hash_offsets.item(index + 1)
+        stop = min(stop, start + prompt // HASH_BLOCK_TOKENS)
         return RequestView(
             index=index,
-            prompt_tokens=int(record.prompt),
-            prefix_hashes=hashes,
-            session=int(workload.session[index]),
-            priority=int(workload.priority[index]),
-            slo_class=workload.slo_classes[workload.slo_class[index]],
-            predicted_tokens=float(record.predicted),
-            attempt=int(record.attempts),
+            prompt_tokens=prompt,
+            prefix_hashes=workload.hashes[start:stop],
+            session=workload.session.item(index),
+            priority=workload.priority.item(index),
+            slo_class=workload.slo_classes[workload.slo_class.item(index)],
+            predicted_tokens=records["predicted"].item(index),
+            attempt=records["attempts"].item(index),
         )
 
     def decode_tokens(self) -> np.ndarray:
@@ -245,10 +255,13 @@ class Fleet:
 
     def recent(self, replica: int) -> np.ndarray:
         """Rows of `RECENT`, oldest first."""
-        count = int(self._core.state.replicas.recent[replica])
+        count = self._recent_count.item(replica)
         start = replica * RECENT_LENGTH
-        ring = self._core.state.recent[start : start + RECENT_LENGTH]
-        return ring[:count] if count <= RECENT_LENGTH else np.roll(ring, -count % RECENT_LENGTH)
+        ring = self._recent[start : start + RECENT_LENGTH]
+        if count <= RECENT_LENGTH:
+            return ring[:count]
+        oldest = count % RECENT_LENGTH
+        return np.concatenate([ring[oldest:], ring[:oldest]])
 
     # What the experiments and the gymnasium environment ask.
 
@@ -270,7 +283,7 @@ class Fleet:
     @property
     def records(self) -> np.recarray:
         """Live `REQUEST` records (see `state`), one per request; only to be read."""
-        return self._records
+        return self._core.state.requests
 
     @property
     def open_requests(self) -> int:

@@ -56,7 +56,7 @@ def picture(fleet: Fleet, decision: RoutingDecision | None) -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height = 1.6 + 0.32 * len(fleet.requests)
+    height = 1.8 + 0.32 * len(fleet.requests)
     figure = Figure(figsize=(8, height), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     load, cache = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
@@ -64,6 +64,7 @@ def picture(fleet: Fleet, decision: RoutingDecision | None) -> np.ndarray:
     healthy = _healthy(fleet, decision)
     _draw_load(load, fleet, healthy)
     _draw_cache(cache, fleet, _prefix(fleet, decision), decision)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
@@ -74,14 +75,13 @@ def _draw_load(axes: "Axes", fleet: Fleet, healthy: np.ndarray) -> None:
     prefill = fleet.requests - fleet.decoding
     axes.barh(rows, fleet.decoding, color=DECODING, label="decoding")
     axes.barh(rows, prefill, left=fleet.decoding, color=PREFILL, label="before first token")
-    for r in np.flatnonzero(~healthy):
+    for r in np.flatnonzero(~healthy).tolist():
         axes.axhspan(r - 0.4, r + 0.4, color=DOWN, label="_down")
         axes.text(0.02, r, "down", va="center", transform=axes.get_yaxis_transform())
     axes.set_xlim(0, max(8, 1.15 * fleet.requests.max()))
     axes.set_yticks(rows, [f"replica {r}" for r in rows])
     axes.invert_yaxis()
     axes.set_xlabel("requests in flight")
-    axes.legend(loc="lower right", fontsize=8)
 
 
 def _draw_cache(
@@ -89,9 +89,10 @@ def _draw_cache(
 ) -> None:
     """KV cache in use as last polled, and how much of the due prompt it is expected to hold."""
     rows = np.arange(len(fleet.requests))
-    axes.barh(rows - 0.15, np.nan_to_num(fleet.gauges().kv_usage), 0.5, color=KV, label="KV in use")
+    axes.barh(
+        rows - 0.15, np.nan_to_num(fleet.gauges().kv_usage), 0.5, color=KV, label="KV cache in use"
+    )
     prompt = 1 if decision is None else decision.request.prompt_tokens
-    axes.barh(rows + 0.25, prefix / prompt, 0.2, color=PREFIX, label="prompt cached")
+    axes.barh(rows + 0.25, prefix / prompt, 0.2, color=PREFIX, label="prompt expected in the cache")
     axes.set_xlim(0, 1)
-    axes.set_xlabel("share")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.set_xlabel("share of KV cache, of prompt")

@@ -55,10 +55,6 @@ class GoodputCounter:
 
     def _within(self, finished: np.ndarray) -> int:
         rows = self._records[finished]
-        met = within_slo(
-            rows.prompt,
-            rows.generated,
-            rows.first_token_s - rows.arrival_s,
-            rows.finish_s - rows.arrival_s,
-        )
-        return int(met.sum())
+        ttft_s = rows["first_token_s"] - rows["arrival_s"]
+        e2e_s = rows["finish_s"] - rows["arrival_s"]
+        return int(within_slo(rows["prompt"], rows["generated"], ttft_s, e2e_s).sum())

@@ -78,7 +78,7 @@ def test_the_command_measures_in_processes_of_their_own(capsys):
 
 def test_the_printed_table(capsys, monkeypatch):
     measured = {"caching": "off", "requests": 200, "replicas": 2, "rejected": 1}
-    measured |= {"seconds": 0.5, "requests_per_s": 400.0, "steps_per_s": 9e4}
+    measured |= {"seconds": 0.5, "cpu_seconds": 0.4, "requests_per_s": 400.0, "steps_per_s": 9e4}
     measured |= {
         "jumps_per_request": 2.5,
         "clock_events_per_s": 6e5,

@@ -16,6 +16,7 @@ from makespan.experiments.replay import Cell
 from makespan.experiments.run_config import RunConfig
 from makespan.experiments.run_folder import RunFolder
 from makespan.experiments.scenario import Scenario, fleet_config
+from makespan.traces.synthetic import synthetic
 
 REPLICAS = 2
 
@@ -193,6 +194,27 @@ def test_an_estimate_without_interval():
     assert summary_tables.interval(alone, scale=10) == "20.0"
 
 
+def test_a_wide_terminal_is_used_and_a_narrow_one_does_not_cut(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for columns, width in (("80", 120), ("200", 200)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert summary_tables.console(Terminal()).width == width
+    assert summary_tables.console(io.StringIO()).width == 120
+
+
+def test_intervals_over_a_trace_say_that_its_requests_do_not_change():
+    config = RunConfig(trace="a trace", seeds="2", replicas=REPLICAS)
+    trace = synthetic("steady", 50, 5.0)
+    scenario = Scenario(config, fleet_config(config), trace)
+    scenario.__dict__["capacity"] = 10.0
+    summaries = [results.summarise(made_up_cell("quick", seed, 1.0), False) for seed in (0, 1)]
+    over = results.collect(scenario, summaries)["interval"]["over"]
+    assert over == "2 seeds of noise and draws on the same requests"
+
+
 # The report.
 
 
@@ -202,7 +224,8 @@ def rendered(latencies, seeds="2"):
 
 
 def page_data(page):
-    return json.loads(re.search(r"^const data = (.*);$", page, re.MULTILINE)[1])
+    (data,) = re.findall(r"^const data = (.*);$", page, re.MULTILINE)
+    return json.loads(data)
 
 
 def test_the_page_needs_nothing_from_the_network():

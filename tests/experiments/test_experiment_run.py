@@ -169,6 +169,18 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(arguments, message, cap
     assert not Path("runs").exists()
 
 
+def test_requests_that_a_trace_reader_leaves_out_are_said_in_a_line(capsys):
+    Path("holes.csv").write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2023-11-16 18:15:46.68,374,44\n2023-11-16 18:15:50.99,0,109\n"
+        "2023-11-16 18:15:52.22,879,55\n",
+        encoding="utf-8",
+    )
+    assert run.main(["--trace", "holes.csv", "--policy", "random", "--seeds", "1"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: holes.csv: left out 1 of 3 requests")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["--polcy", "random"], "--policy"), (["--engine.watermark", "3"], "watermark must be in")],
@@ -197,15 +209,15 @@ def test_load_scales_a_trace_to_its_share_of_capacity():
     half, as_is = (
         prepare(RunConfig(trace=str(AZURE), requests=500, load=load)) for load in (0.5, 0.0)
     )
-    assert half.workload(0).rate == pytest.approx(0.5 * half.capacity)
-    assert as_is.workload(0) is as_is.workload(1)  # a trace has no other draw
-    np.testing.assert_array_equal(as_is.workload(0).arrival_s, read(AZURE).arrival_s[:500])
-    np.testing.assert_array_equal(half.workload(0).prompt_tokens, as_is.workload(0).prompt_tokens)
+    assert half.workloads[0].rate == pytest.approx(0.5 * half.capacity)
+    assert as_is.workloads[0] is as_is.workloads[1]  # a trace has no other draw
+    np.testing.assert_array_equal(as_is.workloads[0].arrival_s, read(AZURE).arrival_s[:500])
+    np.testing.assert_array_equal(half.workloads[0].prompt_tokens, as_is.workloads[0].prompt_tokens)
 
 
 def test_a_synthetic_workload_is_drawn_anew_by_every_seed_near_the_rate():
     drawn = prepare(RunConfig(trace="steady", rate=4.0, requests=2000))
-    first, second = drawn.workload(0), drawn.workload(1)
+    first, second = drawn.workloads[0], drawn.workloads[1]
     assert not np.array_equal(first.arrival_s, second.arrival_s)
     assert first.rate == pytest.approx(4.0, rel=0.1)
     assert drawn.rate == 4.0

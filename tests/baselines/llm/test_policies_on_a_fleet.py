@@ -1,11 +1,10 @@
 """Every policy on a small fleet with sessions, an outage and slow gauges."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
-from makespan.baselines.llm import POLICIES, make, policy
+from makespan.baselines.llm import POLICIES, policy
+from makespan.baselines.llm.lookahead import Lookahead
 from makespan.envs.core.contract import simulate
 from makespan.envs.llm.config import (
     EngineConfig,
@@ -56,15 +55,9 @@ def test_the_same_seed_gives_the_same_choices(name):
     np.testing.assert_array_equal(serve(name).log["replica"], serve(name).log["replica"])
 
 
-def test_affinity_finds_more_in_the_cache_than_turns():
-    cached = {
-        name: serve(name).log["cached_tokens"].sum()
-        for name in ("round_robin", "random", "session_hash", "production_prefixaware", "smetric")
-    }
-    for name in ("session_hash", "production_prefixaware", "smetric"):
-        assert cached[name] > cached["random"]
-    # Twelve sessions over three replicas in turn: round robin happens to keep each where it was.
-    assert cached["session_hash"] == cached["round_robin"]
+@pytest.mark.parametrize("name", ["session_hash", "production_prefixaware", "smetric"])
+def test_affinity_finds_more_in_the_cache_than_chance(name):
+    assert serve(name).log["cached_tokens"].sum() > serve("random").log["cached_tokens"].sum()
 
 
 def test_sessions_stay_on_their_replica():
@@ -84,25 +77,19 @@ def burst(extra: bool) -> Workload:
     )
 
 
-def test_lookahead_foresees_what_a_request_adds(monkeypatch):
+def test_lookahead_foresees_what_a_request_adds():
     """Its estimate for one request against two runs of the fleet, with it and without."""
     config = FleetConfig(
         replicas=(ReplicaConfig(engine=EngineConfig(enable_prefix_caching=False)),),
         predictor=PredictorConfig(kind="oracle"),
     )
-    latency_s = [
-        simulate(Fleet(burst(extra), config), lambda decision: 0).latency_s()
-        for extra in (False, True)
-    ]
     foreseen = []
 
     def noting(decision) -> int:
-        rule = make("lookahead")
-        monkeypatch.setattr(
-            type(decision), "lowest", lambda self, scores: foreseen.append(scores[0]) or 0
-        )
-        return rule(decision)
+        foreseen.append(Lookahead().added_seconds(decision)[0])
+        return 0
 
-    simulate(Fleet(burst(True), config), noting)
-    (added,) = (after - before for before, after in pairwise(latency_s))
-    assert foreseen[-1] == pytest.approx(added, rel=0.03)
+    without, including = (
+        simulate(Fleet(burst(extra), config), noting).latency_s() for extra in (False, True)
+    )
+    assert foreseen[-1] == pytest.approx(including - without, rel=0.03)

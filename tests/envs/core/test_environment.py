@@ -19,7 +19,7 @@ class Placement:
 
     time: float
     action_mask: np.ndarray
-    load: tuple[float, float, float]
+    load: tuple[float, ...]
 
 
 class Machines:
@@ -102,6 +102,7 @@ def test_an_episode_is_the_run_that_simulate_makes():
     durations = env.simulation.durations
     terminated = False
     while not terminated:
+        assert env.decision is not None
         action = int(np.argmin(env.decision.load[:2]))
         terminated = env.step(action)[2]
     reference = simulate(Machines(durations), lambda d: int(np.argmin(d.load[:2])))

@@ -117,6 +117,8 @@ def test_the_hook_loads_what_the_import_system_would_and_registers():
     found = makespan.envs._RegisterWithGymnasium().find_spec("gymnasium", None)
     expected = importlib.util.find_spec("gymnasium")
     assert found is not None
+    assert found.loader is not None
+    assert expected is not None
     assert found.origin == expected.origin
     for name in makespan.envs.ENVIRONMENTS:
         del gymnasium.registry[name]

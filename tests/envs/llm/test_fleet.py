@@ -1,0 +1,351 @@
+"""The fleet: timelines computed by hand, queueing theory, failures, and what the router sees."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from makespan.envs.core.contract import simulate
+from makespan.envs.llm.config import (
+    EngineConfig,
+    FleetConfig,
+    GaugeConfig,
+    Outage,
+    PredictorConfig,
+    ReplicaConfig,
+)
+from makespan.envs.llm.fleet import STATUS, Fleet
+from makespan.envs.llm.step_time import ClosedForm
+from makespan.traces.workload import Request, Workload
+
+STEP_S = 0.01
+CONSTANT = ClosedForm(
+    linear=((1000 * STEP_S, 0.0), (0.0, 0.0)),
+    decode=(0.0, 0.0, 0.0),
+    prefill=(0.0, 0.0, 0.0),
+    mixed=None,
+    lm_head=(0.0, 0.0),
+)
+"""Every step takes 10 ms, whatever is in it."""
+
+
+def replica(**engine):
+    settings = {"kv_blocks": 1000, "max_num_seqs": 8, "max_num_batched_tokens": 64}
+    return ReplicaConfig(engine=EngineConfig(**(settings | engine)), step_model=CONSTANT)
+
+
+def fleet_of(requests, *replicas, seed=0, **config):
+    workload = requests
+    if not isinstance(requests, Workload):
+        workload = Workload.from_requests(requests)
+    return Fleet(workload, FleetConfig(replicas=replicas or (replica(),), **config), seed)
+
+
+def least_requests(decision):
+    return decision.lowest(decision.requests)
+
+
+def status(fleet):
+    return [STATUS[code] for code in fleet.log["status"]]
+
+
+def test_timeline_of_one_request():
+    fleet = simulate(fleet_of([Request(1.0, 100, 5)]), least_requests)
+    # 64 + 36 prompt tokens take two steps, the second gives the first token, four more follow.
+    assert fleet.log["first_token_s"] == pytest.approx([1.02])
+    assert fleet.log["finish_s"] == pytest.approx([1.06])
+    assert fleet.counters["steps"] == 6
+
+
+def test_an_arrival_joins_at_the_end_of_the_step_under_way():
+    fleet = simulate(fleet_of([Request(0.0, 10, 50), Request(0.105, 10, 3)]), least_requests)
+    # The first decodes in steps that end at 0.02, 0.03, ...; the second waits for 0.11.
+    assert fleet.log["first_token_s"] == pytest.approx([0.01, 0.12])
+    assert fleet.log["finish_s"] == pytest.approx([0.50, 0.14])
+
+
+def test_arrivals_of_one_moment_share_the_first_step():
+    fleet = simulate(fleet_of([Request(0.0, 10, 2), Request(0.0, 10, 2)]), least_requests)
+    assert fleet.log["finish_s"] == pytest.approx([0.02, 0.02])
+
+
+def test_head_of_line_waits_for_blocks():
+    # 9 usable blocks of 16: the first takes 7 at once; the second needs 4 and waits for its end.
+    small = replica(kv_blocks=10, max_num_batched_tokens=256)
+    fleet = simulate(fleet_of([Request(0.0, 100, 3), Request(0.0, 60, 2)], small), least_requests)
+    assert fleet.log["finish_s"] == pytest.approx([0.03, 0.05])
+    assert fleet.log["preemptions"].tolist() == [0, 0]
+
+
+def test_preemption_recomputes_from_the_start():
+    # 4 usable blocks: both prompts take two; the first needs a third at its 33rd token.
+    small = replica(kv_blocks=5, max_num_batched_tokens=256, enable_prefix_caching=False)
+    requests = [Request(0.0, 30, 20), Request(0.0, 30, 20)]
+    fleet = simulate(fleet_of(requests, small), least_requests)
+    assert fleet.log["preemptions"].tolist() == [0, 1]
+    # Three tokens came out of each when the first took its third block; the second starts over
+    # when the first is done at 0.20, and needs one step for what it had and 16 for the rest.
+    assert fleet.log["finish_s"] == pytest.approx([0.20, 0.37])
+
+
+def test_prefix_cache_spares_the_shared_blocks():
+    hashes = tuple(range(4))
+    requests = [Request(0.0, 65, 1, hashes), Request(1.0, 65, 1, hashes), Request(2.0, 65, 1)]
+    fleet = simulate(fleet_of(requests), least_requests)
+    assert fleet.log["cached_tokens"].tolist() == [0, 64, 0]
+    assert fleet.log["first_token_s"] == pytest.approx([0.02, 1.01, 2.02])
+
+
+def test_a_longer_engine_block_uses_the_last_of_its_hashes():
+    hashes = tuple(range(4))
+    requests = [Request(0.0, 65, 1, hashes), Request(1.0, 65, 1, (*hashes[:3], 99))]
+    wide = replica(block_size=32)
+    fleet = simulate(fleet_of(requests, wide), least_requests)
+    assert fleet.log["cached_tokens"].tolist() == [0, 32]
+
+
+def erlang_wait(arrival_rate, service_rate, servers):
+    """Mean wait in an M/M/c queue (Erlang C)."""
+    load = arrival_rate / service_rate
+    queued = load**servers / math.factorial(servers) * servers / (servers - load)
+    empty = sum(load**k / math.factorial(k) for k in range(servers)) + queued
+    return queued / empty / (servers * service_rate - arrival_rate)
+
+
+@pytest.mark.slow_in_python
+@pytest.mark.parametrize(("servers", "utilisation"), [(1, 0.5), (1, 0.8), (3, 0.8), (8, 0.9)])
+def test_waiting_time_is_that_of_mmc(servers, utilisation):
+    """With one-token prompts and constant steps an engine of c sequences is an M/M/c queue."""
+    tokens, requests, runs = 300, 20_000, 12
+    service_rate = 1 / (tokens * STEP_S)
+    rate = utilisation * servers * service_rate
+    waits = []
+    for seed in range(runs):
+        rng = np.random.default_rng([seed, servers])
+        arrivals = np.cumsum(rng.exponential(1 / rate, requests))
+        workload = Workload(arrivals, np.ones(requests), rng.geometric(1 / tokens, requests))
+        fleet = fleet_of(
+            workload, replica(max_num_seqs=servers, kv_blocks=4000, max_model_len=30_000)
+        )
+        log = simulate(fleet, least_requests).log
+        wait = log["first_token_s"] - log["arrival_s"] - STEP_S
+        waits.append(wait[requests // 10 :].mean())
+    mean, error = np.mean(waits), np.std(waits, ddof=1) / math.sqrt(runs)
+    # An arrival at a busy engine also waits for the step under way: at most one step.
+    expected = erlang_wait(rate, service_rate, servers)
+    assert expected - 4 * error < mean < expected + STEP_S + 4 * error
+
+
+@pytest.mark.slow_in_python
+def test_littles_law():
+    rng = np.random.default_rng(3)
+    workload = Workload(
+        np.cumsum(rng.exponential(0.05, 4000)), np.full(4000, 50), rng.integers(1, 60, 4000)
+    )
+    fleet = fleet_of(workload, replica(), replica(), gauges=GaugeConfig(period_s=0.01))
+    inside = []
+
+    def policy(decision):
+        inside.append(decision.requests.sum())
+        return least_requests(decision)
+
+    log = simulate(fleet, policy).log
+    # Poisson arrivals see time averages: the number in the system is the rate times the sojourn.
+    sojourn = (log["finish_s"] - log["arrival_s"]).mean()
+    assert np.mean(inside) == pytest.approx(workload.rate * sojourn, rel=0.05)
+
+
+def test_latency_is_the_sum_over_requests():
+    requests = [Request(0.1 * i, 30, 1 + i) for i in range(30)]
+    fleet = fleet_of(requests)
+    halfway = None
+    while (decision := fleet.next_decision()) is not None:
+        if decision.request.index == 15:
+            halfway = fleet.latency_s()
+        fleet.decide(0)
+    log = fleet.log
+    assert fleet.latency_s() == pytest.approx((log["finish_s"] - log["arrival_s"]).sum())
+    at = requests[15].arrival_s
+    spent = np.minimum(log["finish_s"], at) - log["arrival_s"]
+    assert halfway == pytest.approx(spent[log["arrival_s"] <= at].sum())
+    assert fleet.open_requests == 0
+
+
+def test_same_seed_same_log():
+    rng = np.random.default_rng(0)
+    workload = Workload(
+        np.cumsum(rng.exponential(0.01, 300)), rng.integers(1, 200, 300), rng.integers(1, 600, 300)
+    )
+    logs = [
+        simulate(fleet_of(workload, replica(), replica(), seed=seed), least_requests).log
+        for seed in (1, 1, 2)
+    ]
+    for name in logs[0]:
+        assert logs[0][name].tobytes() == logs[1][name].tobytes()
+    assert logs[0]["predicted_tokens"].tobytes() != logs[2]["predicted_tokens"].tobytes()
+
+
+def test_too_long_a_prompt_and_a_full_queue_are_rejected():
+    tight = replica(max_num_seqs=1, max_num_queued_requests=1, max_model_len=200)
+    requests = [Request(0.0, 200, 5), *(Request(0.5 + 0.001 * i, 10, 50) for i in range(4))]
+    fleet = simulate(fleet_of(requests, tight), least_requests)
+    assert status(fleet) == ["rejected", "finished", "finished", "rejected", "rejected"]
+    assert fleet.open_requests == 0
+
+
+@pytest.mark.parametrize(("on_failure", "expected"), [("reroute", "finished"), ("fail", "failed")])
+def test_what_a_failed_replica_held(on_failure, expected):
+    requests = [Request(0.0, 10, 100), Request(0.0, 10, 100)]
+    fleet = fleet_of(
+        requests, replica(), replica(), outages=(Outage(0, 0.5, 1.0),), on_failure=on_failure
+    )
+    simulate(fleet, least_requests)
+    assert status(fleet) == [expected, "finished"]
+    log = fleet.log
+    if on_failure == "reroute":
+        assert log["attempts"].tolist() == [2, 1]
+        assert log["replica"].tolist() == [1, 1]
+        assert log["finish_s"][0] == pytest.approx(1.5)
+    assert fleet.open_requests == 0
+
+
+def test_nobody_up_rejects_unless_requests_can_be_held():
+    requests = [Request(1.0, 10, 5)]
+    outages = (Outage(0, 0.5, 1.0), Outage(0, 1.0, 1.0))
+    fleet = simulate(fleet_of(requests, outages=outages), least_requests)
+    assert status(fleet) == ["rejected"]
+    fleet = fleet_of(requests, outages=outages, can_hold=True, cold_start_s=0.25)
+    simulate(fleet, least_requests)
+    assert status(fleet) == ["finished"]
+    # The outages overlap: up again at 2.0, serving after the cold start.
+    assert fleet.log["sent_s"] == pytest.approx([2.25])
+
+
+def test_held_requests_are_offered_again_in_order():
+    requests = [Request(0.1 * i, 10, 20) for i in range(5)]
+    fleet = fleet_of(requests, can_hold=True)
+
+    def one_at_a_time(decision):
+        return decision.replicas if decision.requests[0] else 0
+
+    log = simulate(fleet, one_at_a_time).log
+    assert log["sent_s"] == pytest.approx(0.2 * np.arange(5))
+    assert status(fleet) == ["finished"] * 5
+
+
+def test_a_masked_action_is_refused():
+    fleet = fleet_of([Request(0.5, 10, 5)], replica(), replica(), outages=(Outage(1, 0.0, 9.0),))
+    decision = fleet.next_decision()
+    assert decision.action_mask.tolist() == [True, False]
+    assert not decision.all_healthy
+    with pytest.raises(ValueError, match="action 1 is masked"):
+        fleet.decide(1)
+    fleet.decide(0)
+
+
+def test_what_the_router_counts():
+    requests = [Request(0.0, 100, 50), Request(0.015, 20, 50), Request(0.1, 20, 50)]
+    fleet = fleet_of(requests, predictor=PredictorConfig("oracle"))
+    fleet.next_decision()
+    fleet.decide(0)
+    decision = fleet.next_decision()
+    assert decision.prefill_tokens.tolist() == [100]  # its first token comes at 0.02
+    assert decision.decode_tokens.tolist() == [0]
+    fleet.decide(0)
+    decision = fleet.next_decision()
+    # The second joined at 0.02 and streams from 0.03: at 0.1 the first has 9 tokens, it has 8.
+    assert decision.prefill_tokens.tolist() == [0]
+    assert decision.decoding.tolist() == [2]
+    assert decision.decode_tokens.tolist() in ([100 + 8 + 20 + 7], [100 + 9 + 20 + 8])
+    rows = decision.in_flight(0)
+    assert rows["request"].tolist() == [0, 1]
+    assert rows["prompt_tokens"].tolist() == [100, 20]
+    assert rows["streamed_tokens"].sum() + 120 == decision.decode_tokens[0]
+    assert rows["predicted_tokens"].tolist() == [50.0, 50.0]
+    assert decision.request.predicted_tokens == 50.0
+    assert len(decision.recent(0)) == 0
+
+
+def test_recent_keeps_the_last_64():
+    requests = [Request(float(i), 10 + i, 1 + i % 3) for i in range(100)]
+    fleet = fleet_of(requests)
+    simulate(fleet, least_requests)
+    rows = fleet.recent(0)
+    assert rows["prompt_tokens"].tolist() == [10 + i for i in range(36, 100)]
+    assert rows["ttft_s"][0] == pytest.approx(0.01)
+    assert np.isnan(rows["tpot_s"][rows["output_tokens"] == 1]).all()
+    assert rows["tpot_s"][rows["output_tokens"] == 3] == pytest.approx(0.01)
+
+
+def test_prefix_tokens_are_what_was_sent_where():
+    shared = tuple(range(10))
+    requests = [
+        Request(0.0, 165, 2, shared),
+        Request(1.0, 100, 2, shared),
+        Request(2.0, 100, 2, (*shared[:3], 77)),
+    ]
+    fleet = fleet_of(requests, replica(), replica())
+    assert fleet.next_decision().prefix_tokens.tolist() == [0, 0]
+    fleet.decide(1)
+    assert fleet.next_decision().prefix_tokens.tolist() == [0, 96]
+    fleet.decide(0)
+    assert fleet.next_decision().prefix_tokens.tolist() == [48, 48]
+
+
+def test_the_prefix_index_forgets_what_was_used_least_recently():
+    requests = [Request(float(i), 33, 1, (100 * i, 100 * i + 1)) for i in range(3)]
+    again = [Request(10.0 + i, 33, 1, (100 * i, 100 * i + 1)) for i in range(3)]
+    fleet = fleet_of([*requests, *again], prefix_index_blocks=4)
+    found = []
+    while (decision := fleet.next_decision()) is not None:
+        found.append(int(decision.prefix_tokens[0]))
+        fleet.decide(0)
+    # Room for two prompts: the third pushes out the first, whose return pushes out the second ...
+    assert found == [0, 0, 0, 0, 0, 0]
+
+
+def test_shortest_job_first_and_the_starvation_guard():
+    long_ago = Request(0.001, 10, 90)
+    requests = [Request(0.0, 10, 10), long_ago]
+    requests += [Request(0.002 + 0.05 * i, 10, 10) for i in range(40)]
+    finished = {}
+    for starvation in (0, 50):
+        engine = replica(max_num_seqs=1, policy="sjf", starvation_steps=starvation)
+        fleet = fleet_of(requests, engine, predictor=PredictorConfig("oracle"))
+        finished[starvation] = simulate(fleet, least_requests).log["finish_s"]
+    assert finished[0][1] == finished[0].max()
+    assert finished[50][1] < 2.0
+
+
+def test_priority_overtakes():
+    requests = [Request(0.0, 10, 30), Request(0.01, 10, 30, priority=5), Request(0.02, 10, 30)]
+    engine = replica(max_num_seqs=1, policy="priority")
+    log = simulate(fleet_of(requests, engine), least_requests).log
+    assert np.argsort(log["finish_s"]).tolist() == [0, 2, 1]
+
+
+def test_conservative_admission_never_preempts():
+    rng = np.random.default_rng(5)
+    requests = [Request(0.01 * i, 40, int(rng.integers(1, 100))) for i in range(60)]
+    preemptions = {}
+    for admission in ("vllm", "conservative", "past_future"):
+        engine = replica(kv_blocks=40, admission=admission, reserved_output_tokens=100)
+        fleet = fleet_of(requests, engine, predictor=PredictorConfig("oracle"))
+        preemptions[admission] = simulate(fleet, least_requests).log["preemptions"].sum()
+    assert preemptions["conservative"] == 0
+    # The predicted peak is counted in tokens, so blocks that are not full may still cost one.
+    assert preemptions["past_future"] < 0.2 * preemptions["vllm"]
+
+
+def test_mixed_hardware_and_speed():
+    slow = replica()
+    fast = replace(slow, speed=2.0)
+    log = simulate(fleet_of([Request(0.0, 10, 10)] * 2, slow, fast), least_requests).log
+    assert log["finish_s"] == pytest.approx([0.1, 0.05])
+
+
+def test_an_empty_workload():
+    fleet = fleet_of(Workload(np.zeros(0), np.zeros(0), np.zeros(0)))
+    assert fleet.next_decision() is None
+    assert fleet.latency_s() == 0.0
