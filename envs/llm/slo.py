@@ -34,7 +34,8 @@ class GoodputCounter:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._records = fleet.records
+        self._records = fleet.records.view(np.ndarray)  # a recarray's fields are slow to reach
+        self._status = self._records["status"]
         self._arrival_s = fleet.workload.arrival_s
         self._open = np.zeros(0, np.int64)
         self._arrived = 0
@@ -46,7 +47,7 @@ class GoodputCounter:
         if arrived > self._arrived:
             self._open = np.append(self._open, np.arange(self._arrived, arrived))
             self._arrived = arrived
-        status = self._records["status"][self._open]
+        status = self._status[self._open]
         done = status == FINISHED
         if done.any():
             self._met += self._within(self._open[done])
