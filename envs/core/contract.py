@@ -3,8 +3,8 @@
 A world is a `Simulation`: it runs on a SimPy clock until a decision is due, shows the decision,
 and carries out the answer. A policy is anything that turns a decision into an action: a function,
 or a small object with `__call__`. The loop that joins them, `simulate`, is the same for the
-baselines, the experiments and the tests; the gymnasium environments (`makespan.envs.core.environment`)
-turn it inside out.
+baselines, the experiments and the tests; the gymnasium environments
+(`makespan.envs.core.environment`) turn it inside out.
 """
 
 from collections.abc import Callable
@@ -60,7 +60,7 @@ S = TypeVar("S", bound=Simulation)
 
 
 def simulate(simulation: S, policy: Policy) -> S:
-    """Run `simulation` to its end with `policy` deciding; return the simulation, its log complete."""
+    """Run `simulation` to its end, `policy` deciding; return it, its log complete."""
     while (decision := simulation.next_decision()) is not None:
         simulation.decide(policy(decision))
     return simulation

@@ -5,12 +5,24 @@ older version is expressed by naming what differed.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from makespan.envs.core.registry import unknown_name
+
+Policy = Literal["fcfs", "priority", "sjf"]
+Admission = Literal["vllm", "conservative", "past_future"]
+PredictorKind = Literal["none", "oracle", "bucket", "class_mean"]
+OnFailure = Literal["reroute", "fail"]
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise unknown_name(name, value, known)
 
 
 @dataclass(frozen=True)
@@ -51,10 +63,10 @@ class EngineConfig:
     long_prefill_token_threshold: int = 0
     scheduler_reserve_full_isl: bool = True
     watermark: float = 0.0
-    policy: Literal["fcfs", "priority", "sjf"] = "fcfs"
+    policy: Policy = "fcfs"
     starvation_steps: int = 200
     starvation_quantum: int = 10
-    admission: Literal["vllm", "conservative", "past_future"] = "vllm"
+    admission: Admission = "vllm"
     reserved_output_tokens: int = 2048
     max_num_queued_requests: int = 0
 
@@ -63,6 +75,8 @@ class EngineConfig:
             self.block_size > 0 and self.block_size % 16 == 0,
             f"block_size must be a positive multiple of 16, not {self.block_size}",
         )
+        _require_one_of("engine policy", self.policy, get_args(Policy))
+        _require_one_of("admission", self.admission, get_args(Admission))
         _require(0 < self.gpu_memory_utilization <= 1, "gpu_memory_utilization must be in (0, 1]")
         _require(0 <= self.watermark < 1, "watermark must be in [0, 1)")
         for name in (
@@ -153,11 +167,12 @@ class PredictorConfig:
         accuracy: of the bucket classifier (arXiv 2408.13510 reports 0.79).
     """
 
-    kind: Literal["none", "oracle", "bucket", "class_mean"] = "bucket"
+    kind: PredictorKind = "bucket"
     error: float = 0.0
     accuracy: float = 0.8
 
     def __post_init__(self) -> None:
+        _require_one_of("predictor", self.kind, get_args(PredictorKind))
         _require(self.error >= 0, "predictor error must not be negative")
         _require(0 <= self.accuracy <= 1, "predictor accuracy must be in [0, 1]")
 
@@ -198,11 +213,12 @@ class FleetConfig:
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     can_hold: bool = False
     outages: tuple[Outage, ...] = ()
-    on_failure: Literal["reroute", "fail"] = "reroute"
+    on_failure: OnFailure = "reroute"
     cold_start_s: float = 0.0
     prefix_index_blocks: int = 31_250
 
     def __post_init__(self) -> None:
+        _require_one_of("on_failure", self.on_failure, get_args(OnFailure))
         _require(len(self.replicas) > 0, "a fleet needs at least one replica")
         _require(self.cold_start_s >= 0, "cold_start_s must not be negative")
         _require(self.prefix_index_blocks > 0, "prefix_index_blocks must be positive")

@@ -120,7 +120,8 @@ class LLMRouterEnv(SchedulingEnv[Fleet, RoutingDecision, dict[str, np.ndarray]],
 
     - `reward="latency"` (default): minus the growth, since the last decision, of the total time in
       seconds that requests have spent in the system. The undiscounted return is minus the sum of
-      end-to-end latencies. A request that an engine rejects, or that fails, counts up to then.
+      end-to-end latencies. A request that fails, or that an engine rejects (its prompt exceeds
+      the model's context, say), counts up to then.
     - `reward="goodput"`: the number of requests that finished since the last decision within the
       service level objective: TTFT of at most 1 s plus 62.5 ms per 1,000 prompt tokens, TPOT of at
       most 50 ms (`makespan.envs.llm.slo`). Rejected and failed requests earn nothing.

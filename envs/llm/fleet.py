@@ -121,8 +121,11 @@ class Fleet:
         # Plain columns: an attribute of a record array costs several times as much to read.
         self._columns = {name: state.requests[name].view(np.ndarray) for name in COLUMNS}
         self._status = self._columns["status"]
-        self._finished = state.replicas["finished"]
-        self._recent_count = state.replicas["recent"]
+        replicas_now = state.replicas.view(np.ndarray)
+        self._finished = replicas_now["finished"]
+        self._finished_latency_s = replicas_now["latency_s"]
+        self._finished_arrivals_s = replicas_now["arrivals_s"]
+        self._recent_count = replicas_now["recent"]
         self._recent = state.recent.view(np.ndarray)
         self._alarms: list[Alarm | None] = [None] * len(replicas)
         self._wakes = [inf] * len(replicas)
@@ -250,7 +253,7 @@ class Fleet:
     def in_flight(self, replica: int) -> np.ndarray:
         """Rows of `IN_FLIGHT`, in the order in which they were sent."""
         rows = np.zeros(self.requests[replica], IN_FLIGHT)
-        self._core.list_in_flight(replica, self.clock.now, rows)
+        self._core.list_in_flight(replica, self.clock.now, rows.view(np.recarray))
         return rows[np.argsort(rows["sent_s"], kind="stable")]
 
     def recent(self, replica: int) -> np.ndarray:
@@ -292,10 +295,9 @@ class Fleet:
 
     def latency_s(self) -> float:
         """Sum over all arrived requests of the time they have spent in the system so far."""
-        replicas = self._core.state.replicas
-        waiting_since = self._arrivals_s - replicas.arrivals_s.sum() - self._dropped_arrivals_s
-        done = replicas.latency_s.sum() + self._dropped_latency_s
-        return float(done + self.open_requests * self.clock.now - waiting_since)
+        here = self._arrivals_s - float(self._finished_arrivals_s.sum()) - self._dropped_arrivals_s
+        done = float(self._finished_latency_s.sum()) + self._dropped_latency_s
+        return done + self.open_requests * self.clock.now - here
 
     # Processes.
 
@@ -312,7 +314,9 @@ class Fleet:
         period = self.config.gauges.period_s
         while self._arrived < len(self.workload) or self.open_requests:
             self._core.read_gauges(self.clock.now)
-            self._board.sample(self.clock.now, self._core.state.gauges.reshape(-1, 3).copy())
+            values = self._core.state.gauges.reshape(-1, 3).copy()
+            values[~self._up] = np.nan  # nobody answers
+            self._board.sample(self.clock.now, values)
             yield self.clock.timeout(period)
 
     def _break(self, outage: Outage) -> Generator[simpy.Event, Any, None]:

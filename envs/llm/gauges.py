@@ -27,6 +27,7 @@ class GaugeBoard:
     def __init__(self, replicas: int, config: GaugeConfig, rng: np.random.Generator) -> None:
         self._config = config
         self._rng = rng
+        self._faulty = bool(config.miss_probability or config.stuck_probability)
         self._shown = np.full((replicas, 3), np.nan)
         self._scraped_s = np.full(replicas, np.nan)
         self._stuck_until_s = np.full(replicas, -np.inf)
@@ -36,7 +37,10 @@ class GaugeBoard:
         self._polls = 0
 
     def sample(self, now: float, values: np.ndarray) -> None:
-        """Take `values`, float64 (N, 3): running, waiting, KV usage; shown after the lag."""
+        """Take `values`, float64 (N, 3): running, waiting, KV usage; shown after the lag.
+
+        The row of a replica that is down is nan.
+        """
         self._on_the_way.append((now + self._config.lag_s, values))
         if self._polls % self._every == 0:
             self._samples.append((now, values))
@@ -48,7 +52,10 @@ class GaugeBoard:
     def read(self, now: float) -> Gauges:
         """The gauges as the router has them at `now`."""
         while self._on_the_way and self._on_the_way[0][0] <= now:
-            self._scrape(*self._on_the_way.popleft())
+            scrape = self._on_the_way.popleft()
+            superseded = self._on_the_way and self._on_the_way[0][0] <= now
+            if self._faulty or not superseded:
+                self._scrape(*scrape)
         running, waiting, kv_usage = self._shown.T
         return Gauges(running, waiting, kv_usage, now - self._scraped_s)
 
@@ -65,10 +72,14 @@ class GaugeBoard:
         return {"time": times, "running": running, "waiting": waiting, "kv_usage": kv_usage}
 
     def _scrape(self, now: float, values: np.ndarray) -> None:
+        if not self._faulty:
+            self._shown[:] = values
+            self._scraped_s[:] = np.where(np.isnan(values[:, 0]), np.nan, now)
+            return
         config = self._config
-        answered = np.ones(len(values), dtype=bool)
+        answered = ~np.isnan(values[:, 0])
         if config.miss_probability:
-            answered = self._rng.random(len(values)) >= config.miss_probability
+            answered &= self._rng.random(len(values)) >= config.miss_probability
         if config.stuck_probability:
             sticks = self._rng.random(len(values)) < config.stuck_probability
             free = now >= self._stuck_until_s

@@ -1,5 +1,7 @@
 """Jumping over runs of decode steps lands where stepping one by one does."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,12 @@ def random_fleet(rng):
     blocks = int(rng.integers(20, 80))
     longest = min(700, 16 * (blocks - 1))
     chunking = bool(rng.random() < 0.8)
+    settings: dict[str, Any] = {
+        "policy": str(rng.choice(POLICIES)),
+        "admission": str(rng.choice(ADMISSIONS, p=[0.6, 0.2, 0.2])),
+    }
     engine = EngineConfig(
+        **settings,
         kv_blocks=blocks,
         max_num_batched_tokens=int(rng.integers(32, 600)) if chunking else longest,
         max_num_seqs=int(rng.integers(2, 20)),
@@ -48,9 +55,7 @@ def random_fleet(rng):
         long_prefill_token_threshold=int(rng.choice([0, 0, 50])),
         scheduler_reserve_full_isl=bool(rng.random() < 0.7),
         watermark=float(rng.choice([0.0, 0.05])),
-        policy=str(rng.choice(POLICIES)),
         starvation_steps=int(rng.choice([0, 40])),
-        admission=str(rng.choice(ADMISSIONS, p=[0.6, 0.2, 0.2])),
         reserved_output_tokens=100,
     )
     config = FleetConfig(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ CONSTANT = ClosedForm(
 
 
 def replica(**engine):
-    settings = {"kv_blocks": 1000, "max_num_seqs": 8, "max_num_batched_tokens": 64}
+    settings: dict[str, Any] = {"kv_blocks": 1000, "max_num_seqs": 8, "max_num_batched_tokens": 64}
     return ReplicaConfig(engine=EngineConfig(**(settings | engine)), step_model=CONSTANT)
 
 
@@ -40,6 +41,12 @@ def fleet_of(requests, *replicas, seed=0, **config):
     if not isinstance(requests, Workload):
         workload = Workload.from_requests(requests)
     return Fleet(workload, FleetConfig(replicas=replicas or (replica(),), **config), seed)
+
+
+def due(fleet):
+    decision = fleet.next_decision()
+    assert decision is not None
+    return decision
 
 
 def least_requests(decision):
@@ -117,7 +124,7 @@ def erlang_wait(arrival_rate, service_rate, servers):
 @pytest.mark.parametrize(("servers", "utilisation"), [(1, 0.5), (1, 0.8), (3, 0.8), (8, 0.9)])
 def test_waiting_time_is_that_of_mmc(servers, utilisation):
     """With one-token prompts and constant steps an engine of c sequences is an M/M/c queue."""
-    tokens, requests, runs = 300, 20_000, 12
+    tokens, requests, runs = 300, 20_000, 8
     service_rate = 1 / (tokens * STEP_S)
     rate = utilisation * servers * service_rate
     waits = []
@@ -126,7 +133,9 @@ def test_waiting_time_is_that_of_mmc(servers, utilisation):
         arrivals = np.cumsum(rng.exponential(1 / rate, requests))
         workload = Workload(arrivals, np.ones(requests), rng.geometric(1 / tokens, requests))
         fleet = fleet_of(
-            workload, replica(max_num_seqs=servers, kv_blocks=4000, max_model_len=30_000)
+            workload,
+            replica(max_num_seqs=servers, kv_blocks=4000, max_model_len=30_000),
+            gauges=GaugeConfig(period_s=1e6),
         )
         log = simulate(fleet, least_requests).log
         wait = log["first_token_s"] - log["arrival_s"] - STEP_S
@@ -236,7 +245,7 @@ def test_held_requests_are_offered_again_in_order():
 
 def test_a_masked_action_is_refused():
     fleet = fleet_of([Request(0.5, 10, 5)], replica(), replica(), outages=(Outage(1, 0.0, 9.0),))
-    decision = fleet.next_decision()
+    decision = due(fleet)
     assert decision.action_mask.tolist() == [True, False]
     assert not decision.all_healthy
     with pytest.raises(ValueError, match="action 1 is masked"):
@@ -247,13 +256,13 @@ def test_a_masked_action_is_refused():
 def test_what_the_router_counts():
     requests = [Request(0.0, 100, 50), Request(0.015, 20, 50), Request(0.1, 20, 50)]
     fleet = fleet_of(requests, predictor=PredictorConfig("oracle"))
-    fleet.next_decision()
+    due(fleet)
     fleet.decide(0)
-    decision = fleet.next_decision()
+    decision = due(fleet)
     assert decision.prefill_tokens.tolist() == [100]  # its first token comes at 0.02
     assert decision.decode_tokens.tolist() == [0]
     fleet.decide(0)
-    decision = fleet.next_decision()
+    decision = due(fleet)
     # The second joined at 0.02 and streams from 0.03: at 0.1 the first has 9 tokens, it has 8.
     assert decision.prefill_tokens.tolist() == [0]
     assert decision.decoding.tolist() == [2]
@@ -286,11 +295,11 @@ def test_prefix_tokens_are_what_was_sent_where():
         Request(2.0, 100, 2, (*shared[:3], 77)),
     ]
     fleet = fleet_of(requests, replica(), replica())
-    assert fleet.next_decision().prefix_tokens.tolist() == [0, 0]
+    assert due(fleet).prefix_tokens.tolist() == [0, 0]
     fleet.decide(1)
-    assert fleet.next_decision().prefix_tokens.tolist() == [0, 96]
+    assert due(fleet).prefix_tokens.tolist() == [0, 96]
     fleet.decide(0)
-    assert fleet.next_decision().prefix_tokens.tolist() == [48, 48]
+    assert due(fleet).prefix_tokens.tolist() == [48, 48]
 
 
 def test_the_prefix_index_forgets_what_was_used_least_recently():
@@ -349,3 +358,43 @@ def test_an_empty_workload():
     fleet = fleet_of(Workload(np.zeros(0), np.zeros(0), np.zeros(0)))
     assert fleet.next_decision() is None
     assert fleet.latency_s() == 0.0
+
+
+def test_a_replica_that_is_down_shows_no_gauges():
+    requests = [Request(0.1 * i, 10, 5) for i in range(30)]
+    fleet = fleet_of(requests, replica(), replica(), outages=(Outage(1, 1.05, 1.0),))
+    known = []
+
+    def policy(decision):
+        known.append(np.isfinite(decision.gauges.running).tolist())
+        return least_requests(decision)
+
+    simulate(fleet, policy)
+    assert known[5] == [True, True]
+    assert known[15] == [True, False]
+    assert known[25] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (EngineConfig, {"block_size": 20}, "multiple of 16"),
+        (EngineConfig, {"policy": "fifo"}, "engine policy 'fifo'"),
+        (EngineConfig, {"admission": "vlm"}, "Did you mean 'vllm'"),
+        (EngineConfig, {"kv_blocks": 1}, "null block"),
+        (EngineConfig, {"watermark": 1.0}, "watermark"),
+        (EngineConfig, {"max_num_seqs": -1}, "max_num_seqs"),
+        (ReplicaConfig, {"speed": 0.0}, "speed"),
+        (ReplicaConfig, {"step_overhead_ms": -1.0}, "step_overhead_ms"),
+        (GaugeConfig, {"period_s": 0.0}, "period_s"),
+        (GaugeConfig, {"miss_probability": 1.5}, "miss_probability"),
+        (PredictorConfig, {"kind": "oracel"}, "Did you mean 'oracle'"),
+        (PredictorConfig, {"accuracy": 2.0}, "accuracy"),
+        (Outage, {"replica": 0, "start_s": 1.0, "duration_s": 0.0}, "duration_s"),
+        (FleetConfig, {"replicas": ()}, "at least one replica"),
+        (FleetConfig, {"outages": (Outage(9, 0.0, 1.0),)}, "replica 9"),
+    ],
+)
+def test_a_bad_configuration_names_its_field(kind: Any, settings, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**settings)

@@ -15,6 +15,8 @@ from makespan.traces.workload import Request, Workload
 _spec = importlib.util.spec_from_file_location(
     "reference_scheduler", Path(__file__).with_name("reference_scheduler.py")
 )
+assert _spec is not None
+assert _spec.loader is not None
 reference = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(reference)
 
@@ -40,7 +42,7 @@ def random_case(seed):
         long_prefill_token_threshold=int(rng.choice([0, 0, 20, 64])),
         scheduler_reserve_full_isl=bool(rng.random() < 0.7),
         watermark=float(rng.choice([0.0, 0.0, 0.1])),
-        policy=str(rng.choice(["fcfs", "priority"])),
+        policy="priority" if rng.random() < 0.5 else "fcfs",
     )
     requests = []
     for i in range(REQUESTS):
