@@ -22,7 +22,7 @@ import tyro
 
 from makespan.baselines.llm import make
 from makespan.envs.core.contract import simulate
-from makespan.envs.llm.config import EngineConfig, FleetConfig, ReplicaConfig
+from makespan.envs.llm.config import EngineConfig, FleetConfig, GaugeConfig, ReplicaConfig
 from makespan.envs.llm.fleet import STATUS, Fleet
 from makespan.traces.arrivals import Poisson
 from makespan.traces.synthetic import (
@@ -161,10 +161,11 @@ def bench_workload(cell: CellConfig) -> Workload:
 
 
 def bench_fleet(cell: CellConfig) -> FleetConfig:
-    """The fleet of a cell."""
+    """The fleet of a cell; gauges, which least-loaded routing does not read, once a second."""
     engine = EngineConfig(enable_prefix_caching=cell.caching != "off")
     replica = ReplicaConfig(hardware="A100", model="Llama-2-7B", engine=engine)
-    return FleetConfig(replicas=(replica,) * cell.replicas)
+    gauges = GaugeConfig(period_s=1.0)
+    return FleetConfig(replicas=(replica,) * cell.replicas, gauges=gauges)
 
 
 def bare_clock_rate(timeouts: int) -> float:
