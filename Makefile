@@ -14,7 +14,7 @@ INSTALL += --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install dev run test check fix docs bench clean
+.PHONY: help install dev run test coverage check fix docs bench clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
@@ -26,8 +26,10 @@ dev: $(VENV)/installed-dev ## environment with everything: agents, tests, linter
 run: install ## every router policy on the default workload
 	$(BIN)/python experiments/run.py --env llm_router $(ARGS)
 
-test: dev ## all tests, then the kernels as plain Python for their branch coverage
+test: dev ## all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+coverage: dev ## the kernels as plain Python, for the branch coverage of what compiles
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
 	    -m "not slow_in_python" --cov=envs --cov=traces --cov=baselines \
 	    --cov-report=term --cov-report=json tests/envs tests/traces tests/baselines

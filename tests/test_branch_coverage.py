@@ -1,4 +1,4 @@
-"""The floor that `make test` sets on branch coverage."""
+"""The floor that `make coverage` sets on branch coverage."""
 
 import json
 import subprocess

@@ -147,6 +147,7 @@ def test_every_step_is_the_reference_schedulers(seed):
     assert s.replicas[0].free_blocks == config.kv_blocks - 1
 
 
+@pytest.mark.slow_in_python
 def test_the_random_cases_preempt_and_share():
     """Otherwise the comparison above would say little."""
     preemptions = hits = 0
