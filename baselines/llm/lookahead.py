@@ -12,7 +12,7 @@ import numpy as np
 
 from makespan.envs.core.compiled import kernel
 from makespan.envs.llm.decision import RoutingDecision
-from makespan.envs.llm.step_time import decode_run_seconds, step_seconds
+from makespan.envs.llm.step_kernels import decode_run_seconds, step_seconds
 
 MEAN_OUTPUT_TOKENS = 211.1
 """Stands in for a missing prediction: mean output of the Azure 2023 conversation trace."""

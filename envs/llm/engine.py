@@ -20,10 +20,10 @@ from makespan.envs.llm.kv_cache import (
     reset_pool,
     take_blocks,
 )
-from makespan.envs.llm.prefix_index import matched_tokens, remember_prompt, reset_index
+from makespan.envs.llm.prefix_index import remember_prompt, reset_index
 from makespan.envs.llm.scheduler import complete, enqueue, schedule
-from makespan.envs.llm.state import NONE, PAST_FUTURE, REJECTED, SJF
-from makespan.envs.llm.step_time import decode_run_seconds, decode_steps_by, step_seconds
+from makespan.envs.llm.state import NONE, PAST_FUTURE, SJF
+from makespan.envs.llm.step_kernels import decode_run_seconds, decode_steps_by, step_seconds
 
 
 @kernel
@@ -38,7 +38,7 @@ def reset_engine(s, r):
     replica.waiting_tail = NONE
     replica.busy = 0
     replica.jump_steps = 0
-    replica.end_s = np.inf
+    s.end_s[r] = np.inf
     replica.streaming_tokens = 0
     s.in_flight[r] = 0
     s.prefill_tokens[r] = 0
@@ -171,7 +171,7 @@ def end_run(s, r):
     replica = s.replicas[r]
     if replica.jump_steps > 1:
         extend_run(s, r, replica.jump_steps)
-    complete(s, r, replica.end_s)
+    complete(s, r, s.end_s[r])
     replica.busy = 0
 
 
@@ -179,7 +179,7 @@ def end_run(s, r):
 def begin_run(s, r, now):
     """Schedule a step at `now` and find how far it can be carried on; idle if there is none."""
     replica = s.replicas[r]
-    replica.end_s = np.inf
+    s.end_s[r] = np.inf
     if replica.running + replica.waiting == 0:
         return
     schedule(s, r)
@@ -208,31 +208,16 @@ def begin_run(s, r, now):
         seconds = decode_run_seconds(
             model, replica.sequences, replica.decode_context, replica.jump_steps
         )
-    replica.end_s = now + seconds
+    s.end_s[r] = now + seconds
 
 
 @kernel
-def run_ahead(s, r, horizon):
-    """Go on from run to run as long as they end before `horizon`; when to ring next, or inf.
-
-    Until `horizon` nothing can reach the replica and nobody looks at it, so no event is needed.
-    """
-    replica = s.replicas[r]
-    while replica.busy and replica.end_s < horizon:
-        end_run(s, r)
-        begin_run(s, r, replica.end_s)
-    return replica.end_s
-
-
-@kernel
-def advance(s, r, now, horizon):
-    """The alarm of replica `r`: end what runs, begin what follows; when to ring next, or inf."""
-    replica = s.replicas[r]
-    if replica.busy:
-        now = replica.end_s
+def advance(s, r):
+    """At the end of what replica `r` has under way: end it, and begin what follows."""
+    now = s.end_s[r]
+    if s.replicas[r].busy:
         end_run(s, r)
     begin_run(s, r, now)
-    return run_ahead(s, r, horizon)
 
 
 @kernel
@@ -257,7 +242,7 @@ def cut_run(s, r, now):
     steps = step_at(s, r, now)
     if steps < replica.jump_steps:
         replica.jump_steps = steps
-        replica.end_s = replica.start_s + decode_run_seconds(
+        s.end_s[r] = replica.start_s + decode_run_seconds(
             model_of(s, r), replica.sequences, replica.decode_context, steps
         )
 
@@ -286,11 +271,11 @@ def acceptable(s, r, q):
 
 
 @kernel
-def send(s, r, q, now, horizon):
-    """The router sends `q` to replica `r`; when the replica's alarm is to ring, or inf.
+def send(s, r, q, now):
+    """The router sends `q` to replica `r`; False if the engine does not take it.
 
     The router counts the prompt tokens that its prefix index does not find on the replica as to be
-    computed. A request the engine does not take is marked as rejected.
+    computed.
     """
     replica = s.replicas[r]
     request = s.requests[q]
@@ -299,12 +284,10 @@ def send(s, r, q, now, horizon):
     request.attempts += 1
     request.rank = request.predicted if replica.policy == SJF else request.priority
     if not acceptable(s, r, q):
-        request.status = REJECTED
-        return replica.end_s
+        return False
     matched = 0
     if replica.caching and request.hash_count > 0:
-        matched = matched_tokens(s, r, q)
-        remember_prompt(s, r, q)
+        matched = remember_prompt(s, r, q)
     request.uncached = max(1, request.prompt - matched)
     request.queued = s.prefill_tokens[r]
     request.generated = 0
@@ -314,10 +297,8 @@ def send(s, r, q, now, horizon):
     s.prefill_tokens[r] += request.uncached
     join_queue(s, r, q, now)
     if not replica.busy:
-        if now >= horizon:
-            return now  # others may come at this moment, and share the first step
-        begin_run(s, r, now)
-    return run_ahead(s, r, horizon)
+        s.end_s[r] = now  # it begins once all that arrive at this moment have joined
+    return True
 
 
 @kernel
@@ -328,19 +309,6 @@ def count_streaming(s, now):
         s.streaming[r] = replica.streaming_tokens
         if replica.busy and replica.jump_steps > 1:
             s.streaming[r] += (step_at(s, r, now) - 1) * replica.running
-
-
-@kernel
-def read_gauges(s, now):
-    """Fill `s.gauges`, rows of running, waiting and KV usage, with the state at `now`."""
-    for r in range(s.replicas.size):
-        replica = s.replicas[r]
-        free = replica.free_blocks
-        if replica.busy and replica.jump_steps > 1:
-            free -= blocks_needed(s, r, step_at(s, r, now))
-        s.gauges[3 * r] = replica.running
-        s.gauges[3 * r + 1] = replica.waiting
-        s.gauges[3 * r + 2] = 1.0 - free / (replica.kv_blocks - 1)
 
 
 @kernel

@@ -10,19 +10,29 @@ from functools import partial
 import numpy as np
 
 from makespan.envs.core.compiled import JIT, kernel
-from makespan.envs.llm import engine, scheduler
+from makespan.envs.llm import catch_up, engine, gauges, scheduler
 from makespan.envs.llm.prefix_index import match_all
 from makespan.envs.llm.state import State, attach, directory
 
 
 @kernel
-def _advance(address, r, now, horizon):
-    return engine.advance(attach(address), r, now, horizon)
+def _catch_up(address, until):
+    catch_up.catch_up(attach(address), until)
 
 
 @kernel
-def _send(address, r, q, now, horizon):
-    return engine.send(attach(address), r, q, now, horizon)
+def _drain(address):
+    return catch_up.drain(attach(address))
+
+
+@kernel
+def _next_finish(address, limit):
+    return catch_up.next_finish(attach(address), limit)
+
+
+@kernel
+def _send(address, r, q, now):
+    return engine.send(attach(address), r, q, now)
 
 
 @kernel
@@ -32,7 +42,17 @@ def _reset_engine(address, r):
 
 @kernel
 def _read_gauges(address, now):
-    engine.read_gauges(attach(address), now)
+    gauges.read_gauges(attach(address), now)
+
+
+@kernel
+def _forget_gauges(address, r):
+    gauges.forget_gauges(attach(address), r)
+
+
+@kernel
+def _scrape(address, now):
+    gauges.scrape(attach(address), now)
 
 
 @kernel
@@ -70,19 +90,24 @@ class Engines:
 
     Attributes:
         state: the memory they work on.
-        advance, send, reset_engine, read_gauges, count_streaming, list_in_flight: of
-            `makespan.envs.llm.engine`; `advance` and `send` answer when to ring the alarm next.
+        catch_up, drain, next_finish: of `makespan.envs.llm.catch_up`.
+        send, reset_engine, count_streaming, list_in_flight: of `makespan.envs.llm.engine`.
+        scrape, read_gauges, forget_gauges: of `makespan.envs.llm.gauges`.
         match_all: of `makespan.envs.llm.prefix_index`.
         enqueue, schedule, complete: of `makespan.envs.llm.scheduler`, to drive one engine step by
             step without a clock.
     """
 
-    advance: Callable[[int, float, float], float]
-    send: Callable[[int, int, float, float], float]
+    catch_up: Callable[[float], None]
+    drain: Callable[[], float]
+    next_finish: Callable[[float], float]
+    send: Callable[[int, int, float], bool]
     reset_engine: Callable[[int], None]
-    read_gauges: Callable[[float], None]
     count_streaming: Callable[[float], None]
     list_in_flight: Callable[[int, float, np.ndarray], None]
+    scrape: Callable[[float], None]
+    read_gauges: Callable[[float], None]
+    forget_gauges: Callable[[int], None]
     match_all: Callable[[int], None]
     enqueue: Callable[[int, int, bool], None]
     schedule: Callable[[int], None]
@@ -99,12 +124,16 @@ class Engines:
 
 
 ENTRIES = {
-    "advance": (_advance, engine.advance),
+    "catch_up": (_catch_up, catch_up.catch_up),
+    "drain": (_drain, catch_up.drain),
+    "next_finish": (_next_finish, catch_up.next_finish),
     "send": (_send, engine.send),
     "reset_engine": (_reset_engine, engine.reset_engine),
-    "read_gauges": (_read_gauges, engine.read_gauges),
     "count_streaming": (_count_streaming, engine.count_streaming),
     "list_in_flight": (_list_in_flight, engine.list_in_flight),
+    "scrape": (_scrape, gauges.scrape),
+    "read_gauges": (_read_gauges, gauges.read_gauges),
+    "forget_gauges": (_forget_gauges, gauges.forget_gauges),
     "match_all": (_match_all, match_all),
     "enqueue": (_enqueue, scheduler.enqueue),
     "schedule": (_schedule, scheduler.schedule),

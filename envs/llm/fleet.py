@@ -1,23 +1,23 @@
 """N replicas behind one router, on one SimPy clock: the simulation of the LLM serving world.
 
-Events are arrivals, the ends of engine runs (`Alarm`), scrapes of the gauges, and outages. An alarm
-is a SimPy event with a callback rather than a generator that waits, because an arrival may have to
-ring it earlier, and interrupting a process costs as much as all the rest of an event.
+The events are what reaches engines from outside: arrivals and outages, and where the router holds
+requests, the finish that it waits for. What engines do in between is computed when the clock gets
+to the next event (`makespan.envs.llm.catch_up`), in as few calls as there are decisions.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 import numpy as np
 import simpy
-from simpy.core import EmptySchedule
 
 from makespan.envs.llm.config import FleetConfig, Outage
 from makespan.envs.llm.decision import IN_FLIGHT, Gauges, RequestView, RoutingDecision
 from makespan.envs.llm.engines import Engines
-from makespan.envs.llm.gauges import GaugeBoard
+from makespan.envs.llm.gauges import timeline
 from makespan.envs.llm.memory import new_state
 from makespan.envs.llm.predictor import predict
 from makespan.envs.llm.replica import resolve, step_time
@@ -29,20 +29,6 @@ COLUMNS = ("prompt", "predicted", "attempts", "status")
 
 STATUS = ("finished", "rejected", "failed", "pending")
 """Meaning of the log's `status`; `pending`: not done when the run was left."""
-
-LATE = 2
-"""SimPy priority of alarms: of events at one moment, arrivals come first."""
-
-
-class Alarm(simpy.Event):
-    """Rings at the end of the run that `replica` has under way. Born triggered, like a timeout."""
-
-    _value = None
-    _ok = True
-
-    def __init__(self, replica: int, ring: Callable[[Any], None]) -> None:
-        self.replica = replica
-        self.callbacks = [ring]
 
 
 class FleetDecision(RoutingDecision):
@@ -95,22 +81,22 @@ class Fleet:
         jumping: bool = True,
     ) -> None:
         config = config or FleetConfig()
-        replicas = tuple(resolve(replica) for replica in config.replicas)
+        config = replace(config, replicas=tuple(resolve(replica) for replica in config.replicas))
         noise, scrapes = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
         self.clock = simpy.Environment()
         self.workload = workload
         self.config = config
-        self.engines = [replica.engine for replica in replicas]
-        self.step_time = [step_time(replica) for replica in replicas]
+        self.engines = [replica.engine for replica in config.replicas]
+        self.step_time = [step_time(replica) for replica in config.replicas]
         self.block_size = np.array([engine.block_size for engine in self.engines])
         self.kv_blocks = np.array([engine.kv_blocks for engine in self.engines])
         self._core = Engines(
             new_state(
                 workload,
-                replicas,
+                config,
                 [model.pack() for model in self.step_time],
                 predict(workload, config.predictor, noise),
-                config.prefix_index_blocks,
+                scrapes,
                 jumping,
             )
         )
@@ -127,14 +113,13 @@ class Fleet:
         self._finished_arrivals_s = replicas_now["arrivals_s"]
         self._recent_count = replicas_now["recent"]
         self._recent = state.recent.view(np.ndarray)
-        self._alarms: list[Alarm | None] = [None] * len(replicas)
-        self._wakes = [inf] * len(replicas)
-        self._board = GaugeBoard(len(replicas), config.gauges, scrapes)
+        self._gauges = Gauges(*state.gauges.reshape(4, -1))
         self._due: deque[int] = deque()
         self._held: deque[int] = deque()
         self._offered = NONE  # the held request that is due again
-        self._outages = np.zeros(len(replicas), np.int64)
-        self._up = np.ones(len(replicas), dtype=bool)
+        self._caught_up = -inf  # the moment up to which engines are computed
+        self._outages = np.zeros(len(config.replicas), np.int64)
+        self._up = state.up
         self._all_up = True
         self._shared = len(workload.hashes) > 0
         self._decisions = 0
@@ -144,7 +129,6 @@ class Fleet:
         self._dropped_arrivals_s = 0.0
         self._dropped_latency_s = 0.0
         self.clock.process(self._arrive())
-        self.clock.process(self._poll())
         for outage in config.outages:
             self.clock.process(self._break(outage))
 
@@ -152,14 +136,16 @@ class Fleet:
 
     def next_decision(self) -> RoutingDecision | None:
         """Advance to the next request that can be routed; None when all is done."""
-        due, step = self._due, self.clock.step
+        due, clock = self._due, self.clock
         while True:
             while not due:
-                try:
-                    step()
-                except EmptySchedule:
-                    return None
+                if self._held or clock.peek() == inf:
+                    if not self._await_engines():
+                        return None
+                else:
+                    clock.step()
             if self._all_up or self.config.can_hold or self._up.any():
+                self._catch_up()
                 return FleetDecision(self, due[0], self._mask(), self._all_up)
             self._drop(due.popleft(), REJECTED)
 
@@ -167,22 +153,18 @@ class Fleet:
         """Send the request that is due to replica `action`, or hold it if `action` is N.
 
         Raises:
-            ValueError: the action is masked.
+            ValueError: the action is masked, or there is none of that number.
         """
         mask = self._mask()
-        if not mask[action]:
+        if not (0 <= action < len(mask) and mask[action]):
             raise ValueError(f"action {action} is masked: {mask}")
         q = self._due.popleft()
         self._decisions += 1
-        if action == len(self._wakes):
+        if action == len(self._up):
             self._hold(q)
             return
-        now = self.clock.now
-        wake = self._core.send(action, q, now, self._horizon(now))
-        if self._status[q] == REJECTED:
+        if not self._core.send(action, q, self.clock.now):
             self._drop(q, REJECTED)
-        elif wake != self._wakes[action]:
-            self._set_alarm(action, wake, now)
         if q == self._offered:
             self._offer_held()
 
@@ -242,7 +224,8 @@ class Fleet:
 
     def gauges(self) -> Gauges:
         """The polled gauges."""
-        return self._board.read(self.clock.now)
+        self._core.read_gauges(self.clock.now)
+        return self._gauges
 
     def prefix_tokens(self, request: RequestView) -> np.ndarray:
         """int64 (N,): tokens of the prompt that the prefix index finds on each replica."""
@@ -271,7 +254,7 @@ class Fleet:
     @property
     def timeline(self) -> dict[str, np.ndarray]:
         """The true gauges over time, thinned: time (T,), running, waiting and kv_usage (T, N)."""
-        return self._board.timeline()
+        return timeline(self._core.state)
 
     @property
     def counters(self) -> dict[str, int]:
@@ -310,23 +293,13 @@ class Fleet:
             self._arrivals_s += arrival
             due.append(q)
 
-    def _poll(self) -> Generator[simpy.Event, Any, None]:
-        period = self.config.gauges.period_s
-        while self._arrived < len(self.workload) or self.open_requests:
-            self._core.read_gauges(self.clock.now)
-            values = self._core.state.gauges.reshape(-1, 3).copy()
-            values[~self._up] = np.nan  # nobody answers
-            self._board.sample(self.clock.now, values)
-            yield self.clock.timeout(period)
-
     def _break(self, outage: Outage) -> Generator[simpy.Event, Any, None]:
         yield self.clock.timeout(outage.start_s)
+        self._catch_up()
         self._mark(outage.replica, 1)
         lost = self.in_flight(outage.replica)["request"].tolist()
         self._core.reset_engine(outage.replica)
-        self._alarms[outage.replica] = None
-        self._wakes[outage.replica] = inf
-        self._board.forget(outage.replica)
+        self._core.forget_gauges(outage.replica)
         for q in lost:
             if self.config.on_failure == "fail":
                 self._drop(q, FAILED)
@@ -350,31 +323,27 @@ class Fleet:
         # Holding needs something to wait for: a finish, or a recovery.
         return np.append(self._up, not self._all_up or self.requests.any())
 
-    def _horizon(self, now: float) -> float:
-        """Until when nothing but engines can change anything; an engine may run ahead so far."""
-        if self._due or self._held:
-            return now
-        upcoming = self.clock.peek()
-        return upcoming if upcoming < inf else now
-
-    def _set_alarm(self, replica: int, wake: float, now: float) -> None:
-        """Ring at `wake`; an alarm that was set before is ignored when it rings."""
-        self._wakes[replica] = wake
-        if wake == inf:
-            self._alarms[replica] = None
-            return
-        self._alarms[replica] = alarm = Alarm(replica, self._wake)
-        self.clock.schedule(alarm, LATE, wake - now if wake > now else 0.0)
-
-    def _wake(self, alarm: Alarm) -> None:
-        replica = alarm.replica
-        if self._alarms[replica] is not alarm:
-            return
+    def _catch_up(self) -> None:
+        """Compute what the engines did up to now."""
         now = self.clock.now
-        before = self._finished[replica] if self._held else 0
-        self._set_alarm(replica, self._core.advance(replica, now, self._horizon(now)), now)
-        if self._held and self._finished[replica] > before:
-            self._offer_held()
+        if now > self._caught_up:
+            self._core.catch_up(now)
+            self._caught_up = now
+
+    def _await_engines(self) -> bool:
+        """Go to the next finish if a held request waits for it, to the end if nothing else comes.
+
+        False if there is nothing left to wait for.
+        """
+        upcoming = self.clock.peek()
+        until = self._core.next_finish(upcoming) if self._held else self._core.drain()
+        if until < upcoming and until > -inf:
+            finish = self.clock.timeout(max(0.0, until - self.clock.now))
+            finish.callbacks = [lambda _: self._offer_held()]
+        elif upcoming == inf:
+            return False
+        self.clock.step()
+        return True
 
     def _drop(self, q: int, status: int) -> None:
         """Count `q` as rejected or failed, at this moment."""

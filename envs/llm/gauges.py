@@ -1,89 +1,132 @@
 """Polled gauges: what `/metrics` said when it was last scraped, with all that goes wrong there.
 
 A scrape may be missed (the old values stay, and age), lag behind the engine, or hit a stuck gauge,
-which goes on answering old values as if they were fresh (vLLM issue 29928).
+which goes on answering old values as if they were fresh (vLLM issue 29928). The values of scrape k
+are those at k periods, and reach the router a lag later. They are taken when time next moves past
+that (`makespan.envs.llm.catch_up`).
 """
-
-from collections import deque
 
 import numpy as np
 
-from makespan.envs.llm.config import GaugeConfig
-from makespan.envs.llm.decision import Gauges
-
-MOST_SAMPLES = 4096
-"""Length at which the timeline is thinned to half."""
+from makespan.envs.core.compiled import kernel
+from makespan.envs.llm.engine import blocks_needed, step_at
+from makespan.envs.llm.state import MOST_SAMPLES, NOISE_MODULUS, State
 
 
-class GaugeBoard:
-    """What the router knows from scrapes, and a timeline of the true values for the report.
+@kernel
+def happens(s, r, probability):
+    """True with `probability`: the generator of Park and Miller (CACM 36(7), 1993, page 105).
 
-    Args:
-        replicas: number of replicas, N.
-        config: how the gauges are polled.
-        rng: source of missed and stuck scrapes.
+    A whole number that stays below 2**47 on the way is the same in compiled and in plain code.
     """
+    if probability == 0.0:
+        return False
+    replica = s.replicas[r]
+    replica.noise = replica.noise * 48271 % NOISE_MODULUS
+    return replica.noise < probability * NOISE_MODULUS
 
-    def __init__(self, replicas: int, config: GaugeConfig, rng: np.random.Generator) -> None:
-        self._config = config
-        self._rng = rng
-        self._faulty = bool(config.miss_probability or config.stuck_probability)
-        self._shown = np.full((replicas, 3), np.nan)
-        self._scraped_s = np.full(replicas, np.nan)
-        self._stuck_until_s = np.full(replicas, -np.inf)
-        self._on_the_way: deque[tuple[float, np.ndarray]] = deque()
-        self._samples: list[tuple[float, np.ndarray]] = []
-        self._every = 1
-        self._polls = 0
 
-    def sample(self, now: float, values: np.ndarray) -> None:
-        """Take `values`, float64 (N, 3): running, waiting, KV usage; shown after the lag.
+@kernel
+def measure_gauges(s, r, now, gauge):
+    """Write the true gauges of replica `r` at `now` to `gauge`; nan if it is down."""
+    replica = s.replicas[r]
+    gauge.scraped_s = now
+    if not s.up[r]:
+        gauge.running = np.nan
+        gauge.waiting = np.nan
+        gauge.kv_usage = np.nan
+        return
+    free = replica.free_blocks
+    if replica.busy and replica.jump_steps > 1:
+        free -= blocks_needed(s, r, step_at(s, r, now))
+    gauge.running = replica.running
+    gauge.waiting = replica.waiting
+    gauge.kv_usage = 1.0 - free / (replica.kv_blocks - 1)
 
-        The row of a replica that is down is nan.
-        """
-        self._on_the_way.append((now + self._config.lag_s, values))
-        if self._polls % self._every == 0:
-            self._samples.append((now, values))
-            if len(self._samples) > MOST_SAMPLES:
-                self._samples = self._samples[::2]
-                self._every *= 2
-        self._polls += 1
 
-    def read(self, now: float) -> Gauges:
-        """The gauges as the router has them at `now`."""
-        while self._on_the_way and self._on_the_way[0][0] <= now:
-            scrape = self._on_the_way.popleft()
-            superseded = self._on_the_way and self._on_the_way[0][0] <= now
-            if self._faulty or not superseded:
-                self._scrape(*scrape)
-        running, waiting, kv_usage = self._shown.T
-        return Gauges(running, waiting, kv_usage, now - self._scraped_s)
+@kernel
+def poll(s, r, now):
+    """Ask replica `r`; the board keeps the old values where nothing new is answered."""
+    fleet, replica = s.fleet[0], s.replicas[r]
+    if not s.up[r]:
+        return
+    if happens(s, r, fleet.stuck_probability) and now >= replica.stuck_until_s:
+        replica.stuck_until_s = now + fleet.stuck_s
+    if happens(s, r, fleet.miss_probability):
+        return
+    if now >= replica.stuck_until_s:
+        measure_gauges(s, r, now, s.board[r])
+    s.board[r].scraped_s = now
 
-    def forget(self, replica: int) -> None:
-        """The replica is gone: its last values mean nothing."""
-        self._shown[replica] = np.nan
-        self._scraped_s[replica] = np.nan
 
-    def timeline(self) -> dict[str, np.ndarray]:
-        """Columns `time` (T,), `running`, `waiting` and `kv_usage` (T, N): the true values."""
-        times = np.array([time for time, _ in self._samples])
-        values = np.array([v for _, v in self._samples]).reshape(len(times), len(self._shown), 3)
-        running, waiting, kv_usage = np.moveaxis(values, 2, 0)
-        return {"time": times, "running": running, "waiting": waiting, "kv_usage": kv_usage}
+@kernel
+def thin_timeline(s):
+    """Drop every second sample, and from now on take half as many."""
+    fleet = s.fleet[0]
+    n = s.replicas.size
+    fleet.samples = (fleet.samples + 1) // 2
+    fleet.every *= 2
+    for i in range(fleet.samples):
+        for r in range(n):
+            s.samples[i * n + r] = s.samples[2 * i * n + r]
 
-    def _scrape(self, now: float, values: np.ndarray) -> None:
-        if not self._faulty:
-            self._shown[:] = values
-            self._scraped_s[:] = np.where(np.isnan(values[:, 0]), np.nan, now)
-            return
-        config = self._config
-        answered = ~np.isnan(values[:, 0])
-        if config.miss_probability:
-            answered &= self._rng.random(len(values)) >= config.miss_probability
-        if config.stuck_probability:
-            sticks = self._rng.random(len(values)) < config.stuck_probability
-            free = now >= self._stuck_until_s
-            self._stuck_until_s[sticks & free] = now + config.stuck_s
-        moving = answered & (now >= self._stuck_until_s)
-        self._shown[moving] = values[moving]
-        self._scraped_s[answered] = now
+
+@kernel
+def sample_timeline(s, now):
+    """Keep the true gauges for the report."""
+    fleet = s.fleet[0]
+    if fleet.scrapes % fleet.every != 0:
+        return
+    if fleet.samples == MOST_SAMPLES:
+        thin_timeline(s)
+    for r in range(s.replicas.size):
+        measure_gauges(s, r, now, s.samples[fleet.samples * s.replicas.size + r])
+    fleet.samples += 1
+
+
+@kernel
+def scrape(s, now):
+    """Take the scrape that is due at `now`."""
+    fleet = s.fleet[0]
+    sample_timeline(s, now)
+    start = fleet.scrapes % fleet.depth * s.replicas.size
+    for r in range(s.replicas.size):
+        poll(s, r, now)
+        s.scrapes[start + r] = s.board[r]
+    fleet.scrapes += 1
+
+
+@kernel
+def read_gauges(s, now):
+    """Fill `s.gauges`, rows of running, waiting, KV usage and age, with what the router knows."""
+    fleet = s.fleet[0]
+    n = s.replicas.size
+    k = fleet.scrapes - 1
+    while k >= 0 and k * fleet.period_s + fleet.lag_s > now:
+        k -= 1
+    for r in range(n):
+        # Before the first scrape the last place of the ring is still unknown.
+        gauge = s.scrapes[k % fleet.depth * n + r]
+        s.gauges[r] = gauge.running
+        s.gauges[n + r] = gauge.waiting
+        s.gauges[2 * n + r] = gauge.kv_usage
+        s.gauges[3 * n + r] = now - (gauge.scraped_s + fleet.lag_s)  # nobody sees the lag
+
+
+@kernel
+def forget_gauges(s, r):
+    """Replica `r` is gone: its last values mean nothing."""
+    for at in range(r, s.scrapes.size, s.replicas.size):
+        s.scrapes[at].running = np.nan
+        s.scrapes[at].waiting = np.nan
+        s.scrapes[at].kv_usage = np.nan
+        s.scrapes[at].scraped_s = np.nan
+    s.board[r] = s.scrapes[r]
+
+
+def timeline(state: State) -> dict[str, np.ndarray]:
+    """The true gauges over time, thinned: `time` (T,), the others (T, N)."""
+    n = len(state.replicas)
+    samples = state.samples[: int(state.fleet.samples[0]) * n].reshape(-1, n)
+    gauges = ("running", "waiting", "kv_usage")
+    return {"time": samples.scraped_s[:, 0].copy()} | {name: samples[name] for name in gauges}

@@ -9,10 +9,12 @@ last block of a request first; cached ones go to its end, last block first, so t
 prefix is evicted before its beginning.
 """
 
-from makespan.envs.core.compiled import kernel
-from makespan.envs.llm.hash_map import ABSENT, EMPTY, find, insert, remove
+import numpy as np
 
-UNLISTED = EMPTY + 1
+from makespan.envs.core.compiled import kernel
+from makespan.envs.llm.hash_map import ABSENT, NO_KEY, UNUSED, find, insert, remove, replace
+
+UNLISTED = NO_KEY + 1
 """Hash of a cached block whose text no other request has: it stays out of the hash map until its
 request is preempted and may ask for it again. It is freed and evicted like any cached block."""
 
@@ -21,6 +23,28 @@ POSITION_BITS = 21
 
 TOKENS_PER_HASH = 16
 """Tokens per entry of a workload's prefix hashes (`makespan.traces.workload.HASH_BLOCK_TOKENS`)."""
+
+
+@kernel
+def blocks_of(s, r):
+    """The blocks of replica `r`."""
+    replica = s.replicas[r]
+    return s.blocks[replica.block_start : replica.block_start + replica.kv_blocks]
+
+
+@kernel
+def entries_of(s, r):
+    """The hash map of the prefix cache of replica `r`."""
+    replica = s.replicas[r]
+    return s.map[replica.map_start : replica.map_start + replica.map_capacity]
+
+
+@kernel
+def table_of(s, r, q):
+    """The row of the block table that belongs to request `q`."""
+    replica = s.replicas[r]
+    start = replica.table_start + s.requests[q].slot * replica.table_width
+    return s.table[start : start + replica.table_width]
 
 
 @kernel
@@ -44,139 +68,120 @@ def own_key(q, position):
 def reset_pool(s, r):
     """Free every block and slot of replica `r` and forget its prefix cache."""
     replica = s.replicas[r]
-    n = replica.kv_blocks
-    for b in range(n):
-        block = s.blocks[replica.block_start + b]
-        block.hash = EMPTY
-        block.references = 0
-        block.twin = 0
-        block.next = b + 1 if b + 1 < n else 0
-        block.previous = b - 1 if b > 0 else n - 1
-    replica.free_blocks = n - 1
-    for i in range(replica.map_capacity):
-        s.map[replica.map_start + i].key = EMPTY
+    blocks = blocks_of(s, r)
+    for b in range(blocks.size):
+        blocks[b].key = NO_KEY
+        blocks[b].references = 0
+        blocks[b].twin = ABSENT
+        blocks[b].next = (b + 1) % blocks.size
+        blocks[b].previous = (b - 1) % blocks.size
+    replica.free_blocks = blocks.size - 1
+    entries_of(s, r)[:] = UNUSED
     for i in range(replica.max_num_seqs):
         s.slots[replica.list_start + i] = i
     replica.free_slots = replica.max_num_seqs
 
 
 @kernel
-def unlink(s, r, b):
+def unlink(blocks, b):
     """Take block `b` out of the free list."""
-    replica = s.replicas[r]
-    start = replica.block_start
-    block = s.blocks[start + b]
-    s.blocks[start + block.previous].next = block.next
-    s.blocks[start + block.next].previous = block.previous
-    replica.free_blocks -= 1
+    before, after = blocks[b].previous, blocks[b].next
+    blocks[before].next = after
+    blocks[after].previous = before
 
 
 @kernel
-def link_after(s, r, b, before):
+def link_after(blocks, b, before):
     """Put block `b` into the free list behind block `before` (0: at the front)."""
-    replica = s.replicas[r]
-    start = replica.block_start
-    after = s.blocks[start + before].next
-    s.blocks[start + b].previous = before
-    s.blocks[start + b].next = after
-    s.blocks[start + before].next = b
-    s.blocks[start + after].previous = b
-    replica.free_blocks += 1
+    after = blocks[before].next
+    blocks[b].previous = before
+    blocks[b].next = after
+    blocks[before].next = b
+    blocks[after].previous = b
 
 
 @kernel
-def enter_cache(s, r, b, key):
+def enter_cache(entries, blocks, b, key):
     """Enter the full block `b` in the prefix cache; twins are kept in order of entry."""
-    replica = s.replicas[r]
-    start = replica.block_start
-    s.blocks[start + b].hash = key
-    s.blocks[start + b].twin = 0
-    at = find(s.map, replica.map_start, replica.map_capacity, key)
-    if at == ABSENT:
-        insert(s.map, replica.map_start, replica.map_capacity, key, b)
+    twin = find(entries, blocks, key)
+    blocks[b].key = key
+    blocks[b].twin = ABSENT
+    if twin == ABSENT:
+        insert(entries, blocks, b)
         return
-    twin = s.map[at].value
-    while s.blocks[start + twin].twin != 0:
-        twin = s.blocks[start + twin].twin
-    s.blocks[start + twin].twin = b
+    while blocks[twin].twin != ABSENT:
+        twin = blocks[twin].twin
+    blocks[twin].twin = b
 
 
 @kernel
-def leave_cache(s, r, b):
+def leave_cache(entries, blocks, b):
     """Evict block `b` from the prefix cache."""
-    replica = s.replicas[r]
-    start = replica.block_start
-    block = s.blocks[start + b]
-    at = find(s.map, replica.map_start, replica.map_capacity, block.hash)
-    first = s.map[at].value
-    if first == b and block.twin == 0:
-        remove(s.map, replica.map_start, replica.map_capacity, at)
+    first = find(entries, blocks, blocks[b].key)
+    twin = blocks[b].twin
+    if first == b and twin == ABSENT:
+        remove(entries, blocks, b)
     elif first == b:
-        s.map[at].value = block.twin
+        replace(entries, blocks, b, twin)
     else:
-        while s.blocks[start + first].twin != b:
-            first = s.blocks[start + first].twin
-        s.blocks[start + first].twin = block.twin
-    block.hash = EMPTY
+        while blocks[first].twin != b:
+            first = blocks[first].twin
+        blocks[first].twin = twin
+    blocks[b].key = NO_KEY
 
 
 @kernel
 def take_blocks(s, r, q, count):
     """Give request `q` the next `count` free blocks, evicting what they cached."""
-    replica = s.replicas[r]
     request = s.requests[q]
-    row = replica.table_start + request.slot * replica.table_width
+    blocks, entries, row = blocks_of(s, r), entries_of(s, r), table_of(s, r, q)
     for _ in range(count):
-        b = s.blocks[replica.block_start].next
-        unlink(s, r, b)
-        block = s.blocks[replica.block_start + b]
-        if block.hash == UNLISTED:
-            block.hash = EMPTY
-        elif block.hash != EMPTY:
-            leave_cache(s, r, b)
-        block.references = 1
-        s.table[row + request.blocks] = b
+        b = np.int64(blocks[0].next)
+        unlink(blocks, b)
+        if blocks[b].key == UNLISTED:
+            blocks[b].key = NO_KEY
+        elif blocks[b].key != NO_KEY:
+            leave_cache(entries, blocks, b)
+        blocks[b].references = 1
+        row[request.blocks] = b
         request.blocks += 1
+    s.replicas[r].free_blocks -= count
 
 
 @kernel
 def cache_full_blocks(s, r, q, tokens):
     """Enter the blocks of `q` that its first `tokens` tokens fill, from where it left off."""
-    replica = s.replicas[r]
     request = s.requests[q]
-    row = replica.table_start + request.slot * replica.table_width
-    while (request.hashed_blocks + 1) * replica.block_size <= tokens:
-        b = s.table[row + request.hashed_blocks]
-        key = block_hash(s, r, q, request.hashed_blocks)
+    blocks, entries, row = blocks_of(s, r), entries_of(s, r), table_of(s, r, q)
+    for position in range(request.hashed_blocks, tokens // s.replicas[r].block_size):
+        b = row[position]
+        key = block_hash(s, r, q, position)
         if key == UNLISTED:
-            s.blocks[replica.block_start + b].hash = UNLISTED
+            blocks[b].key = UNLISTED
         else:
-            enter_cache(s, r, b, key)
+            enter_cache(entries, blocks, b, key)
         request.hashed_blocks += 1
 
 
 @kernel
 def list_blocks(s, r, q):
     """Enter the unlisted blocks of `q`, which is about to be preempted, in the hash map."""
-    replica = s.replicas[r]
-    row = replica.table_start + s.requests[q].slot * replica.table_width
+    blocks, entries, row = blocks_of(s, r), entries_of(s, r), table_of(s, r, q)
     for position in range(s.requests[q].hashed_blocks):
-        b = s.table[row + position]
-        if s.blocks[replica.block_start + b].hash == UNLISTED:
-            enter_cache(s, r, b, own_key(q, position))
+        b = row[position]
+        if blocks[b].key == UNLISTED:
+            enter_cache(entries, blocks, b, own_key(q, position))
 
 
 @kernel
 def cached_block(s, r, q, position):
     """The block that the prefix cache holds for block `position` of `q`, or ABSENT."""
-    replica = s.replicas[r]
     key = block_hash(s, r, q, position)
     if key == UNLISTED:
         if s.requests[q].preemptions == 0:
             return ABSENT
         key = own_key(q, position)
-    at = find(s.map, replica.map_start, replica.map_capacity, key)
-    return ABSENT if at == ABSENT else s.map[at].value
+    return np.int64(find(entries_of(s, r), blocks_of(s, r), key))
 
 
 @kernel
@@ -204,16 +209,15 @@ def cached_prefix(s, r, q):
 @kernel
 def adopt_prefix(s, r, q, hits):
     """Let `q` share its first `hits` blocks, which are cached."""
-    replica = s.replicas[r]
     request = s.requests[q]
-    row = replica.table_start + request.slot * replica.table_width
+    blocks, row = blocks_of(s, r), table_of(s, r, q)
     for position in range(hits):
         b = cached_block(s, r, q, position)
-        block = s.blocks[replica.block_start + b]
-        if block.references == 0:
-            unlink(s, r, b)
-        block.references += 1
-        s.table[row + position] = b
+        if blocks[b].references == 0:
+            unlink(blocks, b)
+            s.replicas[r].free_blocks -= 1
+        blocks[b].references += 1
+        row[position] = b
     request.blocks = hits
     request.hashed_blocks = hits
 
@@ -243,19 +247,18 @@ def release(s, r, q):
     """Give back what `q` holds."""
     replica = s.replicas[r]
     request = s.requests[q]
-    start = replica.block_start
-    row = replica.table_start + request.slot * replica.table_width
+    blocks, row = blocks_of(s, r), table_of(s, r, q)
     for i in range(request.blocks - 1, -1, -1):
-        b = s.table[row + i]
-        block = s.blocks[start + b]
-        block.references -= 1
-        if block.references == 0 and block.hash != EMPTY:
-            link_after(s, r, b, s.blocks[start].previous)
+        b = row[i]
+        blocks[b].references -= 1
+        if blocks[b].references == 0:
+            replica.free_blocks += 1
+            if blocks[b].key != NO_KEY:
+                link_after(blocks, b, blocks[0].previous)
     for i in range(request.blocks):
-        b = s.table[row + i]
-        block = s.blocks[start + b]
-        if block.references == 0 and block.hash == EMPTY:
-            link_after(s, r, b, 0)
+        b = row[i]
+        if blocks[b].references == 0 and blocks[b].key == NO_KEY:
+            link_after(blocks, b, 0)
     s.slots[replica.list_start + replica.free_slots] = request.slot
     replica.free_slots += 1
     request.slot = -1

@@ -2,13 +2,17 @@
 
 import numpy as np
 
-from makespan.envs.llm.config import ReplicaConfig
-from makespan.envs.llm.hash_map import capacity_for, new_entries
+from makespan.envs.llm.config import FleetConfig, GaugeConfig, ReplicaConfig
+from makespan.envs.llm.hash_map import capacity_for
 from makespan.envs.llm.state import (
     ADMISSIONS,
     ARRAYS,
     BLOCK,
+    FLEET,
+    GAUGE,
+    MOST_SAMPLES,
     NODE,
+    NOISE_MODULUS,
     NONE,
     POLICIES,
     RECENT_LENGTH,
@@ -73,31 +77,50 @@ def _starts(sizes: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(sizes.astype(np.int64))])
 
 
+def _new_fleet(gauges: GaugeConfig) -> np.recarray:
+    """The one `FLEET` record, before the first scrape."""
+    fleet = _records(1, FLEET)
+    for name in ("period_s", "lag_s", "miss_probability", "stuck_probability", "stuck_s"):
+        fleet[name] = getattr(gauges, name)
+    fleet.depth = int(gauges.lag_s / gauges.period_s) + 3  # one more for rounding
+    fleet.every = 1
+    return fleet
+
+
+def _unknown_gauges(size: int) -> np.recarray:
+    gauges = _records(size, GAUGE)
+    for name in GAUGE.names or ():
+        gauges[name] = np.nan
+    return gauges
+
+
 def new_state(
     workload: Workload,
-    replicas: tuple[ReplicaConfig, ...],
+    config: FleetConfig,
     models: list[np.ndarray],
     predicted: np.ndarray,
-    index_blocks: int,
+    rng: np.random.Generator,
     jumping: bool,
 ) -> State:
     """The memory of a fleet; `makespan.envs.llm.engines.Engines` then resets every engine.
 
     Args:
         workload: the requests.
-        replicas: one resolved configuration per replica (no zeros left in the engine's).
+        config: the fleet, its replicas resolved (no zeros left in their engines).
         models: the packed step-time model of each replica.
         predicted: float64 (n,), predicted output tokens or nan.
-        index_blocks: blocks per replica in the router's prefix index.
+        rng: source of what goes wrong with the gauges.
         jumping: whether runs of decode steps are jumped over.
     """
-    n = len(replicas)
+    n = len(config.replicas)
     records = _records(n, REPLICA)
-    for record, config in zip(records, replicas, strict=True):
-        _configure(record, config, workload)
+    for record, replica in zip(records, config.replicas, strict=True):
+        _configure(record, replica, workload)
     records.jumping = jumping
+    records.stuck_until_s = -np.inf
+    records.noise = rng.integers(1, NOISE_MODULUS, n)
     # Without hashes nothing is ever looked up: the index keeps a token size.
-    nodes = (index_blocks if len(workload.hashes) else 1) + 1
+    nodes = (config.prefix_index_blocks if len(workload.hashes) else 1) + 1
     records.index_nodes = nodes
     records.index_capacity = capacity_for(nodes)
     sizes = {
@@ -115,17 +138,21 @@ def new_state(
         records[name] = starts[:-1]
         total[name] = int(starts[-1])
     records.model_stop = _starts(sizes["model_start"])[1:]
+    fleet = _new_fleet(config.gauges)
     return State(
+        fleet=fleet,
         requests=new_requests(workload, predicted),
         replicas=records,
+        end_s=np.full(n, np.inf),
+        up=np.ones(n, np.bool_),
         blocks=_records(total["block_start"], BLOCK),
-        table=np.zeros(total["table_start"], np.int64),
+        table=np.zeros(total["table_start"], np.int32),
         running=np.zeros(total["list_start"], np.int64),
         slots=np.zeros(total["list_start"], np.int64),
-        map=new_entries(total["map_start"]),
+        map=np.zeros(total["map_start"], np.int64),
         hashes=np.array(workload.hashes) if len(workload.hashes) else np.zeros(1, np.int64),
         models=np.concatenate(models),
-        index=new_entries(total["index_start"]),
+        index=np.zeros(total["index_start"], np.int64),
         nodes=_records(total["node_start"], NODE),
         recent=_records(n * RECENT_LENGTH, ARRAYS["recent"]),
         in_flight=np.zeros(n, np.int64),
@@ -133,5 +160,8 @@ def new_state(
         decoding=np.zeros(n, np.int64),
         streaming=np.zeros(n, np.int64),
         matches=np.zeros(n, np.int64),
-        gauges=np.zeros(3 * n, np.float64),
+        board=_unknown_gauges(n),
+        scrapes=_unknown_gauges(n * int(fleet.depth[0])),
+        samples=_records(n * MOST_SAMPLES, GAUGE),
+        gauges=np.full(4 * n, np.nan),
     )

@@ -5,94 +5,137 @@ A router does not see the engines' caches. Like llm-d's approximate prefix score
 to each replica. It counts in the workload's 16-token blocks whatever the engine's block size.
 """
 
+import numpy as np
+
 from makespan.envs.core.compiled import kernel
-from makespan.envs.llm.hash_map import ABSENT, EMPTY, find, insert, remove
+from makespan.envs.llm.hash_map import ABSENT, NO_KEY, UNUSED, find, insert, remove
 from makespan.envs.llm.kv_cache import TOKENS_PER_HASH
+
+
+@kernel
+def index_of(s, r):
+    """The index of replica `r`: its hash map, and its nodes."""
+    replica = s.replicas[r]
+    entries = s.index[replica.index_start : replica.index_start + replica.index_capacity]
+    return entries, s.nodes[replica.node_start : replica.node_start + replica.index_nodes]
+
+
+@kernel
+def prompt_of(s, q):
+    """The hashes of the request that lie wholly in its prompt."""
+    request = s.requests[q]
+    count = min(request.hash_count, request.prompt // TOKENS_PER_HASH)
+    return s.hashes[request.hash_start : request.hash_start + count]
 
 
 @kernel
 def reset_index(s, r):
     """Forget everything about replica `r`."""
-    replica = s.replicas[r]
-    for i in range(replica.index_capacity):
-        s.index[replica.index_start + i].key = EMPTY
-    s.nodes[replica.node_start].next = 0
-    s.nodes[replica.node_start].previous = 0
-    replica.index_used = 0
-
-
-@kernel
-def prompt_hashes(s, q):
-    """How many of the request's hashes lie wholly in its prompt."""
-    return min(s.requests[q].hash_count, s.requests[q].prompt // TOKENS_PER_HASH)
+    entries, nodes = index_of(s, r)
+    entries[:] = UNUSED
+    nodes[0].key = NO_KEY
+    nodes[0].next = 0
+    nodes[0].previous = 0
+    s.replicas[r].index_used = 0
 
 
 @kernel
 def matched_tokens(s, r, q):
-    """Leading tokens of the prompt of `q` that the index expects on replica `r`."""
-    replica = s.replicas[r]
-    request = s.requests[q]
-    matched = 0
-    for i in range(prompt_hashes(s, q)):
-        key = s.hashes[request.hash_start + i]
-        if find(s.index, replica.index_start, replica.index_capacity, key) == ABSENT:
-            break
-        matched += TOKENS_PER_HASH
-    return matched
+    """Leading tokens of the prompt of `q` that the index expects on replica `r`.
+
+    The blocks of a prompt are neighbours in the list of use from when they were last sent, so most
+    are found by a step along the list.
+    """
+    entries, nodes = index_of(s, r)
+    prompt = prompt_of(s, q)
+    node = 0
+    for i in range(prompt.size):
+        node = nodes[node].next
+        if nodes[node].key != prompt[i]:
+            node = find(entries, nodes, prompt[i])
+        if node == ABSENT:
+            return i * TOKENS_PER_HASH
+    return prompt.size * TOKENS_PER_HASH
 
 
 @kernel
-def unlink_node(s, r, node):
-    """Take `node` out of the list of use."""
-    start = s.replicas[r].node_start
-    entry = s.nodes[start + node]
-    s.nodes[start + entry.previous].next = entry.next
-    s.nodes[start + entry.next].previous = entry.previous
+def unlink_nodes(nodes, first, last):
+    """Take the nodes from `first` to `last`, neighbours, out of the list of use."""
+    before = nodes[first].previous
+    after = nodes[last].next
+    nodes[before].next = after
+    nodes[after].previous = before
 
 
 @kernel
-def link_newest(s, r, node):
-    """Put `node` at the recent end of the list of use."""
-    start = s.replicas[r].node_start
-    newest = s.nodes[start].next
-    s.nodes[start + node].next = newest
-    s.nodes[start + node].previous = 0
-    s.nodes[start + newest].previous = node
-    s.nodes[start].next = node
+def link_nodes(nodes, first, last, before):
+    """Put the nodes from `first` to `last`, neighbours, into the list of use behind `before`."""
+    after = nodes[before].next
+    nodes[before].next = first
+    nodes[first].previous = before
+    nodes[last].next = after
+    nodes[after].previous = last
 
 
 @kernel
-def node_for(s, r, key):
-    """A node for the new `key`: a fresh one, or the one least recently used."""
-    replica = s.replicas[r]
-    if replica.index_used + 1 < replica.index_nodes:
+def new_node(entries, nodes, replica, key):
+    """A node for the new `key`, not in the list: a fresh one, or the one least recently used."""
+    if replica.index_used + 1 < nodes.size:
         replica.index_used += 1
         node = replica.index_used
     else:
-        node = s.nodes[replica.node_start].previous
-        unlink_node(s, r, node)
-        old = s.nodes[replica.node_start + node].key
-        at = find(s.index, replica.index_start, replica.index_capacity, old)
-        remove(s.index, replica.index_start, replica.index_capacity, at)
-    s.nodes[replica.node_start + node].key = key
-    insert(s.index, replica.index_start, replica.index_capacity, key, node)
+        node = np.int64(nodes[0].previous)
+        unlink_nodes(nodes, node, node)
+        remove(entries, nodes, node)
+    nodes[node].key = key
+    insert(entries, nodes, node)
     return node
 
 
 @kernel
+def end_of_run(nodes, node, prompt, i, limit):
+    """How far the prompt from hash `i`, which `node` bears, runs along the list of use.
+
+    The last node of that run, and the hash that follows it; `limit` is no part of a run.
+    """
+    while i + 1 < prompt.size:
+        following = nodes[node].next
+        if following == limit or nodes[following].key != prompt[i + 1]:
+            break
+        node = following
+        i += 1
+    return node, i + 1
+
+
+@kernel
 def remember_prompt(s, r, q):
-    """Note that replica `r` will hold the prompt of `q`; its beginning counts as used last."""
-    replica = s.replicas[r]
-    request = s.requests[q]
-    for i in range(prompt_hashes(s, q) - 1, -1, -1):
-        key = s.hashes[request.hash_start + i]
-        at = find(s.index, replica.index_start, replica.index_capacity, key)
-        if at == ABSENT:
-            node = node_for(s, r, key)
+    """Note that replica `r` will hold the prompt of `q`; the tokens the index expected there.
+
+    The prompt goes to the recent end of the list of use, its beginning as what was used last. Of a
+    prompt longer than the index the beginning is kept.
+    """
+    entries, nodes = index_of(s, r)
+    prompt = prompt_of(s, q)[: nodes.size - 1]
+    matched = 0
+    placed = 0  # the node of the prompt that was placed last, at first the sentinel
+    i = 0
+    while i < prompt.size:
+        node = np.int64(find(entries, nodes, prompt[i]))
+        if node == ABSENT:
+            node = last = new_node(entries, nodes, s.replicas[r], prompt[i])
+            i += 1
+        elif node == placed:  # the same hash twice: no chain, but no reason to fail
+            i += 1
+            continue
         else:
-            node = s.index[at].value
-            unlink_node(s, r, node)
-        link_newest(s, r, node)
+            last, following = end_of_run(nodes, node, prompt, i, placed)
+            unlink_nodes(nodes, node, last)
+            if matched == i:
+                matched = following
+            i = following
+        link_nodes(nodes, node, last, placed)
+        placed = last
+    return matched * TOKENS_PER_HASH
 
 
 @kernel

@@ -1,6 +1,6 @@
 """The memory of a fleet: flat arrays of records that the kernels work on.
 
-All replicas live in the same arrays, each in its own slice, so that a fleet is eighteen arrays
+All replicas live in the same arrays, each in its own slice, so that a fleet is two dozen arrays
 whatever its size. Python sees a named tuple of record arrays; compiled code sees the same
 attributes on a single address (`attach`).
 """
@@ -16,7 +16,6 @@ from numba.extending import intrinsic, models, overload_attribute, register_mode
 
 from makespan.envs.core.compiled import pointer
 from makespan.envs.llm.decision import RECENT
-from makespan.envs.llm.hash_map import ENTRY
 
 NONE = -1
 """No request, no block, no slot."""
@@ -31,28 +30,30 @@ ADMISSIONS = {"vllm": VLLM, "conservative": CONSERVATIVE, "past_future": PAST_FU
 
 REQUEST = np.dtype(
     [
+        # What every step reads of every running request: one line of the processor's cache.
+        ("computed", np.int64),  # tokens whose keys and values are in the cache
+        ("prompt", np.int64),
+        ("generated", np.int64),
+        ("scheduled", np.int64),  # tokens in the current step
+        ("output", np.int64),  # tokens it will generate: hidden from every policy
+        ("blocks", np.int64),  # KV blocks held
+        ("first_token_s", np.float64),
+        ("slot", np.int64),  # row of the block table
+        # The rest.
+        ("hashed_blocks", np.int64),  # of its blocks, full and entered in the prefix cache
         ("arrival_s", np.float64),
         ("sent_s", np.float64),  # last time it was sent to a replica
-        ("first_token_s", np.float64),
         ("finish_s", np.float64),
         ("priority", np.float64),
         ("rank", np.float64),  # order among waiting requests when the policy is not FCFS
         ("predicted", np.float64),  # predicted output tokens, nan: none
         ("hash_start", np.int64),
+        ("hash_count", np.int64),
         ("waiting_since", np.int64),  # engine step at which it began to wait
         ("promoted_until", np.int64),  # engine step at which its promotion ends; 0: none
-        ("hash_count", np.int64),
-        ("prompt", np.int64),
-        ("output", np.int64),  # tokens it will generate: hidden from every policy
-        ("generated", np.int64),
-        ("computed", np.int64),  # tokens whose keys and values are in the cache
-        ("scheduled", np.int64),  # tokens in the current step
-        ("blocks", np.int64),  # KV blocks held
-        ("hashed_blocks", np.int64),  # of these, full and entered in the prefix cache
         ("cached_tokens", np.int64),  # prompt tokens found in the prefix cache
         ("uncached", np.int64),  # prompt tokens the router expects to be computed
         ("queued", np.int64),  # uncached tokens ahead of it when it was sent
-        ("slot", np.int64),  # row of the block table
         ("next", np.int64),  # neighbours in the waiting queue
         ("previous", np.int64),
         ("replica", np.int64),
@@ -111,7 +112,6 @@ REPLICA = np.dtype(
         ("jumps", np.int64),
         ("finished", np.int64),
         ("start_s", np.float64),  # of the step or run under way
-        ("end_s", np.float64),
         # What the step under way consists of: the arguments of `step_seconds`.
         ("tokens", np.int64),
         ("sequences", np.int64),
@@ -126,40 +126,81 @@ REPLICA = np.dtype(
         ("latency_s", np.float64),  # sum over finished requests
         ("arrivals_s", np.float64),  # sum of arrival times of finished requests
         ("recent", np.int64),  # finished requests ever; the ring holds the last 64
+        # Of its gauges.
+        ("stuck_until_s", np.float64),
+        ("noise", np.int64),  # state of the generator that decides what goes wrong with them
     ],
     align=True,
 )
 
 BLOCK = np.dtype(
     [
-        ("hash", np.int64),  # hash_map.EMPTY while the block is not in the prefix cache
-        ("references", np.int64),
-        ("next", np.int64),  # neighbours in the free list; block 0 is its sentinel
-        ("previous", np.int64),
-        ("twin", np.int64),  # next block with the same hash
+        ("key", np.int64),  # its hash; hash_map.NO_KEY while it is not in the prefix cache
+        ("references", np.int32),
+        ("next", np.int32),  # neighbours in the free list; block 0 is its sentinel
+        ("previous", np.int32),
+        ("twin", np.int32),  # next block with the same hash
     ],
     align=True,
 )
 
 NODE = np.dtype(
-    [("key", np.int64), ("next", np.int64), ("previous", np.int64)],
+    [("key", np.int64), ("next", np.int32), ("previous", np.int32)],
     align=True,
 )
 """An entry of the router's prefix index, in order of last use; node 0 is the list's sentinel."""
 
+FLEET = np.dtype(
+    [
+        # Configuration (see GaugeConfig).
+        ("period_s", np.float64),
+        ("lag_s", np.float64),
+        ("miss_probability", np.float64),
+        ("stuck_probability", np.float64),
+        ("stuck_s", np.float64),
+        ("depth", np.int64),  # scrapes that may still be on their way to the router, and one more
+        # State.
+        ("scrapes", np.int64),  # number of the next scrape; it is due at that many periods
+        ("samples", np.int64),  # scrapes kept for the timeline, ...
+        ("every", np.int64),  # ... one of so many
+    ],
+    align=True,
+)
+"""What concerns all replicas; there is one of it."""
+
+GAUGE = np.dtype(
+    [
+        ("running", np.float64),
+        ("waiting", np.float64),
+        ("kv_usage", np.float64),
+        ("scraped_s", np.float64),
+    ],
+    align=True,
+)
+"""One replica's gauges in one scrape."""
+
 RECENT_LENGTH = 64
 
+NOISE_MODULUS = 2**31 - 1
+"""Of the generator of gauge faults (`makespan.envs.llm.gauges.happens`)."""
+
+MOST_SAMPLES = 4096
+"""Length at which the timeline is thinned to half."""
+
 ARRAYS = {
+    "fleet": FLEET,
     "requests": REQUEST,
     "replicas": REPLICA,
+    "end_s": np.dtype(np.float64),  # end of each engine's run, or when an idle one is to begin
+    "up": np.dtype(np.bool_),  # replicas that answer
     "blocks": BLOCK,
-    "table": np.dtype(np.int64),  # KV blocks of each running request
+    "table": np.dtype(np.int32),  # KV blocks of each running request
     "running": np.dtype(np.int64),  # running requests, in order
     "slots": np.dtype(np.int64),  # free rows of the table, as a stack
-    "map": ENTRY,  # prefix cache: hash -> first block
+    "map": np.dtype(np.int64),  # prefix cache: hash -> first block
     "hashes": np.dtype(np.int64),  # of the workload
     "models": np.dtype(np.float64),  # packed step-time models
-    "index": ENTRY,  # router's prefix index: hash -> node
+    "index": np.dtype(np.int64),  # router's prefix index: hash -> node
     "nodes": NODE,
     "recent": RECENT,
     "in_flight": np.dtype(np.int64),  # router: requests per replica
@@ -167,7 +208,10 @@ ARRAYS = {
     "decoding": np.dtype(np.int64),  # router: requests past their first token
     "streaming": np.dtype(np.int64),  # answer of the last count of tokens being decoded
     "matches": np.dtype(np.int64),  # answer of the last prefix look-up
-    "gauges": np.dtype(np.float64),  # answer of the last scrape: running, waiting, kv usage
+    "board": GAUGE,  # what each replica last answered to a scrape
+    "scrapes": GAUGE,  # the board after each of the last scrapes, in turn
+    "samples": GAUGE,  # timeline of the true gauges
+    "gauges": np.dtype(np.float64),  # answer of the last reading of the gauges, (4, N)
 }
 """Name and dtype of every array."""
 
@@ -189,7 +233,7 @@ def directory(state: State) -> np.ndarray:
 class CompiledState(types.Type):
     """What compiled code sees of a `State`: the address of its directory.
 
-    Eighteen arrays are a kilobyte of descriptors, too much to hand from function to function; an
+    Two dozen arrays are a kilobyte of descriptors, too much to hand from function to function; an
     attribute of this type looks its array up instead.
     """
 

@@ -9,7 +9,7 @@ from makespan.baselines.llm import make
 from makespan.baselines.llm.lookahead import added_seconds
 from makespan.envs.llm.config import EngineConfig
 from makespan.envs.llm.decision import IN_FLIGHT
-from makespan.envs.llm.step_time import step_seconds
+from makespan.envs.llm.step_kernels import step_seconds
 
 FIELDS = ("prompt_tokens", "uncached_tokens", "streamed_tokens", "predicted_tokens")
 

@@ -248,8 +248,9 @@ def test_a_masked_action_is_refused():
     decision = due(fleet)
     assert decision.action_mask.tolist() == [True, False]
     assert not decision.all_healthy
-    with pytest.raises(ValueError, match="action 1 is masked"):
-        fleet.decide(1)
+    for action in (1, 2, -1):
+        with pytest.raises(ValueError, match=f"action {action} is masked"):
+            fleet.decide(action)
     fleet.decide(0)
 
 
@@ -302,16 +303,61 @@ def test_prefix_tokens_are_what_was_sent_where():
     assert due(fleet).prefix_tokens.tolist() == [48, 48]
 
 
-def test_the_prefix_index_forgets_what_was_used_least_recently():
-    requests = [Request(float(i), 33, 1, (100 * i, 100 * i + 1)) for i in range(3)]
-    again = [Request(10.0 + i, 33, 1, (100 * i, 100 * i + 1)) for i in range(3)]
-    fleet = fleet_of([*requests, *again], prefix_index_blocks=4)
+def index_answers(prompts, blocks):
+    """What the index of one replica answers to each prompt, given as a tuple of hashes."""
+    requests = [Request(float(i), 16 * len(p) + 1, 1, p) for i, p in enumerate(prompts)]
+    fleet = fleet_of(requests, prefix_index_blocks=blocks)
     found = []
     while (decision := fleet.next_decision()) is not None:
-        found.append(int(decision.prefix_tokens[0]))
+        found.append(int(decision.prefix_tokens[0]) // 16)
         fleet.decide(0)
+    return found
+
+
+def test_the_prefix_index_forgets_what_was_used_least_recently():
+    a, b, c = (1, 2), (3, 4), (5, 6)
+    assert index_answers([a, b, c, a, b, c], blocks=6) == [0, 0, 0, 2, 2, 2]
     # Room for two prompts: the third pushes out the first, whose return pushes out the second ...
-    assert found == [0, 0, 0, 0, 0, 0]
+    assert index_answers([a, b, c, a, b, c], blocks=4) == [0] * 6
+    # ... unless it was used again before the third came.
+    assert index_answers([a, b, a, c, a, b], blocks=4) == [0, 0, 2, 0, 2, 0]
+    # The end of a prompt goes before its beginning.
+    assert index_answers([a, b, (5,), a, b], blocks=4) == [0, 0, 0, 1, 1]
+
+
+def test_the_prefix_index_keeps_the_beginning_of_what_exceeds_it():
+    long = tuple(range(10))
+    assert index_answers([long, long, long[:3]], blocks=4) == [0, 4, 3]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_prefix_index_is_a_list_of_recent_use(seed):
+    """Against a plain list; some prompts repeat a hash, which no chain does."""
+    rng = np.random.default_rng(seed)
+    prompts = []
+    for _ in range(200):
+        text = 100 * int(rng.integers(6))
+        prompt = [text + k for k in range(rng.integers(1, 12))]
+        if rng.random() < 0.1:
+            prompt += prompt[: rng.integers(1, 4)]
+        prompts.append(tuple(prompt))
+    recent: list[int] = []  # what was used last comes first
+    expected = []
+    for prompt in prompts:
+        found = [h in recent for h in prompt]
+        expected.append(found.index(False) if False in found else len(prompt))
+        place = 0
+        for h in prompt:
+            if h in recent[max(0, place - 1) : place]:
+                continue
+            if h in recent:
+                place -= recent.index(h) < place
+                recent.remove(h)
+            elif len(recent) == 20:
+                recent.pop()
+            recent.insert(place, h)
+            place += 1
+    assert index_answers(prompts, blocks=20) == expected
 
 
 def test_shortest_job_first_and_the_starvation_guard():

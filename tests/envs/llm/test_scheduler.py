@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from makespan.envs.llm.config import EngineConfig, ReplicaConfig
+from makespan.envs.llm.config import EngineConfig, FleetConfig, ReplicaConfig
 from makespan.envs.llm.engines import Engines
 from makespan.envs.llm.memory import new_state
 from makespan.envs.llm.state import NONE
@@ -65,8 +65,9 @@ def random_case(seed):
 def engines_for(config, workload):
     """One engine; its step times do not matter here."""
     predicted = np.full(len(workload), np.nan)
-    replicas = (ReplicaConfig(engine=config),)
-    return Engines(new_state(workload, replicas, [np.zeros(1)], predicted, 1, False))
+    fleet = FleetConfig((ReplicaConfig(engine=config),))
+    rng = np.random.default_rng(0)
+    return Engines(new_state(workload, fleet, [np.zeros(1)], predicted, rng, False))
 
 
 def free_list(s):

@@ -9,14 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makespan.envs.core.compiled import JIT
-from makespan.envs.llm.step_time import (
-    ClosedForm,
-    Grid,
-    TableModel,
-    decode_run_seconds,
-    decode_steps_by,
-    step_seconds,
-)
+from makespan.envs.llm.step_kernels import decode_run_seconds, decode_steps_by, step_seconds
+from makespan.envs.llm.step_time import ClosedForm, Grid, TableModel
 
 FORM = ClosedForm(
     linear=((10.0, 0.01), (4.0, 0.05)),
@@ -105,6 +99,12 @@ def test_speed_divides_and_overhead_adds(model):
     assert model.with_speed(2.0).with_speed(3.0).speed == 6.0
     slower = model.with_overhead(1.25).step(**MIXED_STEP)
     assert slower == pytest.approx(before + 1e-3)
+
+
+@MODELS
+def test_models_of_other_numbers_are_not_equal(model):
+    decode = {FORM: (0.5, 0.02, 2e-4), TABLES: TABLES.prefill}[model]
+    assert replace(model, decode=decode) != model
 
 
 @MODELS
