@@ -9,6 +9,7 @@ warm-up, so that compilation is left out.
 import dataclasses
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -226,7 +227,7 @@ def _replay(cell: CellConfig) -> tuple[float, float, dict[str, int], dict[str, n
 
 def _slope(cells: Sequence[dict[str, Any]]) -> float:
     requests, seconds = ([cell[name] for cell in cells] for name in ("requests", "seconds"))
-    return float(np.polyfit(np.log(requests), np.log(seconds), 1)[0])
+    return statistics.linear_regression(np.log(requests), np.log(seconds)).slope
 
 
 def _with_progress(cells: Sequence[CellConfig]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ class RunConfig:
 
     Attributes:
         env: the world.
-        trace: trace file, or name of a synthetic workload.
+        trace: trace file, or name of a synthetic workload or of a public trace that was fetched.
         policy: comma list of policy names, or `file.py:function`; `all` for every baseline.
         replicas: number of replicas in the fleet.
         hardware: what they run on; a comma list makes a mixed fleet, its names taken in turn.

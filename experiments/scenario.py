@@ -3,17 +3,15 @@
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from makespan.baselines.llm import make
 from makespan.envs.core.contract import simulate
-from makespan.envs.core.registry import unknown_name
 from makespan.envs.llm.config import FleetConfig, ReplicaConfig
 from makespan.envs.llm.fleet import Fleet
 from makespan.experiments.run_config import RunConfig, replica_hardware
-from makespan.traces import read
+from makespan.traces.catalogue import load
 from makespan.traces.synthetic import SYNTHETIC, synthetic
 from makespan.traces.transform import slice_count, to_rate
 from makespan.traces.workload import Workload
@@ -106,13 +104,11 @@ def read_trace(config: RunConfig) -> Workload:
 
     Raises:
         TraceError: the file cannot be read.
-        ValueError: there is no such file, and no synthetic workload of that name.
+        ValueError: there is no such file, and no workload of that name; or a public trace of that
+            name was not fetched yet.
     """
-    path = Path(config.trace)
-    if not path.exists():
-        raise unknown_name("trace file or synthetic workload", config.trace, SYNTHETIC)
     # Only tables of lengths use the rate and the seed: they have no arrival times of their own.
-    workload = read(path, rate=config.rate or 1.0, seed=stream(config.seed_list[0], 0))
+    workload = load(config.trace, rate=config.rate, seed=stream(config.seed_list[0], 0))
     return slice_count(workload, 0, config.requests or None)
 
 

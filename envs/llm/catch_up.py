@@ -78,7 +78,7 @@ def next_finish(s, limit):
             return np.inf
         while next_scrape_s(s) <= at:
             scrape(s, next_scrape_s(s))
-        before = s.replicas[r].finished
+        before = s.fleet[0].finished
         advance(s, r)
-        if s.replicas[r].finished > before:
+        if s.fleet[0].finished > before:
             return at

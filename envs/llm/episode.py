@@ -10,7 +10,7 @@ from numpy.random import SeedSequence
 
 from makespan.envs.core.registry import unknown_name
 from makespan.envs.llm.config import FleetConfig, Outage, PredictorConfig, ReplicaConfig
-from makespan.traces import read
+from makespan.traces.catalogue import load
 from makespan.traces.synthetic import SYNTHETIC, synthetic
 from makespan.traces.transform import slice_count, to_rate
 from makespan.traces.workload import Workload
@@ -32,8 +32,8 @@ class EpisodeConfig:
         replicas: number of replicas, or a range `[low, high]` to draw it from.
         hardware: of all replicas, or several names that they take in turn.
         model: the model that is served.
-        workload: name of a synthetic workload, or path of a trace, of which every episode gets
-            another window.
+        workload: name of a synthetic workload, or path or catalogue name of a trace, of which every
+            episode gets another window.
         rate: requests per second; 0: that of the workload.
         requests: requests per episode; a shorter trace is taken whole.
         max_replicas: rows of the observation.
@@ -110,7 +110,7 @@ class EpisodeConfig:
 
     @cached_property
     def _trace(self) -> Workload:
-        trace = read(self.workload)
+        trace = load(self.workload)
         return to_rate(trace, self.rate) if self.rate else trace
 
     def _window(self, rng: np.random.Generator) -> Workload:

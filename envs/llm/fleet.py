@@ -107,11 +107,9 @@ class Fleet:
         # Plain columns: an attribute of a record array costs several times as much to read.
         self._columns = {name: state.requests[name].view(np.ndarray) for name in COLUMNS}
         self._status = self._columns["status"]
-        replicas_now = state.replicas.view(np.ndarray)
-        self._finished = replicas_now["finished"]
-        self._finished_latency_s = replicas_now["latency_s"]
-        self._finished_arrivals_s = replicas_now["arrivals_s"]
-        self._recent_count = replicas_now["recent"]
+        self._finished = state.fleet["finished"].view(np.ndarray)
+        self._finishes_s = state.fleet["finishes_s"].view(np.ndarray)
+        self._recent_count = state.replicas["recent"].view(np.ndarray)
         self._recent = state.recent.view(np.ndarray)
         self._gauges = Gauges(*state.gauges.reshape(4, -1))
         self._due: deque[int] = deque()
@@ -126,8 +124,7 @@ class Fleet:
         self._arrived = 0
         self._arrivals_s = 0.0  # sum of the arrival times of what arrived
         self._dropped = 0  # rejected or failed
-        self._dropped_arrivals_s = 0.0
-        self._dropped_latency_s = 0.0
+        self._drops_s = 0.0  # sum of the times at which that happened
         self.clock.process(self._arrive())
         for outage in config.outages:
             self.clock.process(self._break(outage))
@@ -274,13 +271,12 @@ class Fleet:
     @property
     def open_requests(self) -> int:
         """Requests that arrived and are neither finished nor dropped."""
-        return self._arrived - self._dropped - int(self._finished.sum())
+        return self._arrived - self._dropped - self._finished.item()
 
     def latency_s(self) -> float:
         """Sum over all arrived requests of the time they have spent in the system so far."""
-        here = self._arrivals_s - float(self._finished_arrivals_s.sum()) - self._dropped_arrivals_s
-        done = float(self._finished_latency_s.sum()) + self._dropped_latency_s
-        return done + self.open_requests * self.clock.now - here
+        gone_s = self._finishes_s.item() + self._drops_s
+        return gone_s + self.open_requests * self.clock.now - self._arrivals_s
 
     # Processes.
 
@@ -348,10 +344,8 @@ class Fleet:
     def _drop(self, q: int, status: int) -> None:
         """Count `q` as rejected or failed, at this moment."""
         self._status[q] = status
-        arrival = float(self.workload.arrival_s[q])
         self._dropped += 1
-        self._dropped_arrivals_s += arrival
-        self._dropped_latency_s += self.clock.now - arrival
+        self._drops_s += self.clock.now
 
     def _hold(self, q: int) -> None:
         """Keep `q` in the router; one that was held before keeps its place in front."""

@@ -413,9 +413,8 @@ def finish(s, r, q, now):
     s.in_flight[r] -= 1
     s.decoding[r] -= 1
     replica.streaming_tokens -= request.prompt + request.generated
-    replica.finished += 1
-    replica.latency_s += now - request.arrival_s
-    replica.arrivals_s += request.arrival_s
+    s.fleet[0].finished += 1
+    s.fleet[0].finishes_s += now
     remember(s, r, q)
 
 

@@ -110,7 +110,6 @@ REPLICA = np.dtype(
         ("preempted", np.int64),  # requests preempted in this step
         ("steps", np.int64),
         ("jumps", np.int64),
-        ("finished", np.int64),
         ("start_s", np.float64),  # of the step or run under way
         # What the step under way consists of: the arguments of `step_seconds`.
         ("tokens", np.int64),
@@ -123,8 +122,6 @@ REPLICA = np.dtype(
         ("prefill_context", np.int64),
         # Kept for the router.
         ("streaming_tokens", np.int64),  # prompt and output tokens of requests past their first
-        ("latency_s", np.float64),  # sum over finished requests
-        ("arrivals_s", np.float64),  # sum of arrival times of finished requests
         ("recent", np.int64),  # finished requests ever; the ring holds the last 64
         # Of its gauges.
         ("stuck_until_s", np.float64),
@@ -163,6 +160,8 @@ FLEET = np.dtype(
         ("scrapes", np.int64),  # number of the next scrape; it is due at that many periods
         ("samples", np.int64),  # scrapes kept for the timeline, ...
         ("every", np.int64),  # ... one of so many
+        ("finished", np.int64),  # requests
+        ("finishes_s", np.float64),  # sum of the times at which they finished
     ],
     align=True,
 )

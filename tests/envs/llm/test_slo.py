@@ -39,7 +39,16 @@ FLEETS = {
 }
 
 
-@pytest.mark.parametrize("config", FLEETS.values(), ids=FLEETS)
+# As plain Python the longer runs take 5 s each and add no branch to what the rejecting fleet takes.
+CASES = [
+    pytest.param(
+        config, id=name, marks=() if name == "rejecting" else pytest.mark.slow_in_python
+    )
+    for name, config in FLEETS.items()
+]
+
+
+@pytest.mark.parametrize("config", CASES)
 @pytest.mark.parametrize("every", [1, 7])
 def test_the_count_is_that_of_the_finished_log(config: FleetConfig, every: int):
     fleet = Fleet(synthetic("azure_conv", requests=200, rate=12.0, seed=1), config)
@@ -62,6 +71,7 @@ def test_the_count_is_that_of_the_finished_log(config: FleetConfig, every: int):
     assert len(set(counts)) > 5 or config is FLEETS["swamped"]
 
 
+@pytest.mark.slow_in_python
 def test_the_fleets_above_differ_in_what_happens():
     counts = {}
     for name, config in FLEETS.items():
