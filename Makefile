@@ -29,7 +29,7 @@ run: install ## every router policy on the default workload
 test: dev ## all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-coverage: dev ## the kernels as plain Python, for the branch coverage of what compiles
+coverage: dev ## the kernels as plain Python, with a floor on branch coverage
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal \
 	    -m "not slow_in_python" --cov=envs --cov=traces --cov=baselines \
 	    --cov-report=term --cov-report=json tests/envs tests/traces tests/baselines

@@ -1,7 +1,7 @@
 """One replica: a vLLM engine that jumps from one change to the next.
 
 While a batch only decodes, its steps differ in nothing but the length of the context, so a run of
-them is one event: its end is known in closed form (`decode_run_seconds`), and the blocks it fills
+them is one jump: its end is known in closed form (`decode_run_seconds`), and the blocks it fills
 are taken when it ends. A run stops where stepping one by one would do something else: when a
 request finishes, when the blocks run out, when a request arrives (the run is cut at the end of the
 step under way), when a waiting request would be promoted or would find its prefix cached. With

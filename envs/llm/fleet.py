@@ -255,7 +255,7 @@ class Fleet:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Work done: engine `steps`, `jumps` (events they took) and `decisions`."""
+        """Work done: engine `steps`, `jumps` (runs of them) and `decisions`."""
         replicas = self._core.state.replicas
         return {
             "steps": int(replicas.steps.sum()),

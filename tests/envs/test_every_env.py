@@ -41,7 +41,8 @@ CASES = [
     for k, arguments in enumerate(SMALL[name])
 ]
 
-pytestmark = pytest.mark.parametrize(("name", "arguments"), CASES)
+# Whole episodes again and again: each world's own tests take its branches.
+pytestmark = [pytest.mark.parametrize(("name", "arguments"), CASES), pytest.mark.slow_in_python]
 
 
 def make(name: str, arguments: dict[str, Any], **more: Any) -> gymnasium.Env:

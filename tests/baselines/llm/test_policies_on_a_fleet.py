@@ -42,7 +42,14 @@ def serve(name: str, **config) -> Fleet:
     return simulate(Fleet(conversations(), FleetConfig(**settings)), policy(name, seed=1))
 
 
-@pytest.mark.parametrize("name", POLICIES)
+# The files beside this one take the branches of the policies; here one is enough in plain Python.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "lookahead" else pytest.mark.slow_in_python)
+        for name in POLICIES
+    ],
+)
 def test_every_request_is_served_around_an_outage(name):
     log = serve(name, outages=(OUTAGE,)).log
     assert {STATUS[status] for status in log["status"]} == {"finished"}
@@ -50,11 +57,13 @@ def test_every_request_is_served_around_an_outage(name):
     assert not (log["replica"][down] == OUTAGE.replica).any()
 
 
+@pytest.mark.slow_in_python  # the same runs twice
 @pytest.mark.parametrize("name", POLICIES)
 def test_the_same_seed_gives_the_same_choices(name):
     np.testing.assert_array_equal(serve(name).log["replica"], serve(name).log["replica"])
 
 
+@pytest.mark.slow_in_python  # the same runs, another column of the log
 @pytest.mark.parametrize("name", ["session_hash", "production_prefixaware", "smetric"])
 def test_affinity_finds_more_in_the_cache_than_chance(name):
     assert serve(name).log["cached_tokens"].sum() > serve("random").log["cached_tokens"].sum()

@@ -181,6 +181,7 @@ def test_latency_is_the_sum_over_requests():
     assert fleet.open_requests == 0
 
 
+@pytest.mark.slow_in_python  # three runs for what any other test takes
 def test_same_seed_same_log():
     rng = np.random.default_rng(0)
     workload = Workload(

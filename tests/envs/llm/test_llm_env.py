@@ -64,10 +64,19 @@ SETTINGS = {
     "hold": {"hold": True, "outages": OUTAGES},
     "one": {"replicas": 1, "max_replicas": 1, "rate": 2.0},
 }
+# As plain Python an episode takes seconds, and one with outages and holding takes every branch.
+CASES = [
+    pytest.param(settings, id=name, marks=() if name == "hold" else pytest.mark.slow_in_python)
+    for name, settings in SETTINGS.items()
+]
+RULES = [
+    pytest.param(fewest, id="fewest", marks=pytest.mark.slow_in_python),
+    pytest.param(random_choice(0), id="random"),
+]
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("choose", [fewest, random_choice(0)], ids=["fewest", "random"])
+@pytest.mark.parametrize("settings", CASES)
+@pytest.mark.parametrize("choose", RULES)
 def test_the_return_is_minus_the_sum_of_latencies(settings: dict[str, Any], choose: Choose):
     env = LLMRouterEnv(requests=150, **settings)
     total = play(env, choose)
@@ -83,7 +92,7 @@ def test_rejected_requests_cost_nothing_in_the_latency_return():
     assert total == pytest.approx(-np.nansum(log["finish_s"] - log["arrival_s"]), rel=1e-9)
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("settings", CASES)
 def test_the_goodput_return_counts_requests_within_the_objective(settings: dict[str, Any]):
     env = LLMRouterEnv(requests=150, reward="goodput", **settings)
     total = play(env, random_choice(1))
@@ -95,6 +104,7 @@ def test_the_goodput_return_counts_requests_within_the_objective(settings: dict[
     assert total == met.sum() > 0
 
 
+@pytest.mark.slow_in_python  # two more whole episodes
 def test_an_episode_is_the_run_of_the_fleet():
     config = FleetConfig(replicas=(Replica(),) * 3, predictor=PredictorConfig("none"))
     workload = synthetic("azure_conv", requests=200, rate=10.0, seed=4)
@@ -105,6 +115,7 @@ def test_an_episode_is_the_run_of_the_fleet():
         np.testing.assert_array_equal(column, log[name], err_msg=name)
 
 
+@pytest.mark.slow_in_python  # two more whole episodes
 def test_the_actions_do_not_change_what_is_drawn():
     runs = [LLMRouterEnv(requests=50, replicas=[2, 6]) for _ in range(2)]
     play(runs[0], fewest, seed=9)
@@ -115,6 +126,7 @@ def test_the_actions_do_not_change_what_is_drawn():
     np.testing.assert_array_equal(one.log["predicted_tokens"], other.log["predicted_tokens"])
 
 
+@pytest.mark.slow_in_python  # thirty resets
 def test_every_reset_draws_a_new_workload_and_fleet():
     env = LLMRouterEnv(requests=20, replicas=[2, 6])
     sizes, arrivals = set(), set()
@@ -150,6 +162,7 @@ def test_replicas_that_are_down_or_absent_are_masked():
     assert seen[False] > 10
 
 
+@pytest.mark.slow_in_python  # twenty resets
 def test_outages_of_replicas_that_were_not_drawn_are_left_out():
     env = LLMRouterEnv(replicas=[1, 4], requests=5, outages=[[0, 9.0, 1.0], [3, 9.0, 1.0]])
     drawn = {}
@@ -214,6 +227,7 @@ def trace(folder: Path, requests: int = 40) -> str:
     return str(path)
 
 
+@pytest.mark.slow_in_python  # twenty resets
 def test_an_episode_of_a_trace_is_a_window_of_it(tmp_path: Path):
     env = LLMRouterEnv(workload=trace(tmp_path), requests=10, rate=4.0)
     starts = set()

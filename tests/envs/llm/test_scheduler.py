@@ -91,7 +91,15 @@ def running(s):
     return s.running[: s.replicas[0].running].tolist()
 
 
-@pytest.mark.parametrize("seed", range(24))
+# As plain Python a case takes about a second: these three take every branch that any of them takes.
+PLAIN = (4, 5, 21)
+SEEDS = [
+    pytest.param(seed, marks=() if seed in PLAIN else pytest.mark.slow_in_python)
+    for seed in range(24)
+]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_every_step_is_the_reference_schedulers(seed):
     config, workload, rng = random_case(seed)
     engines = engines_for(config, workload)

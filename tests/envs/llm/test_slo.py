@@ -39,11 +39,9 @@ FLEETS = {
 }
 
 
-# As plain Python the longer runs take 5 s each and add no branch to what the rejecting fleet takes.
+# The fleet that rejects takes every branch of the counter, and as plain Python the least time.
 CASES = [
-    pytest.param(
-        config, id=name, marks=() if name == "rejecting" else pytest.mark.slow_in_python
-    )
+    pytest.param(config, id=name, marks=() if name == "rejecting" else pytest.mark.slow_in_python)
     for name, config in FLEETS.items()
 ]
 
@@ -71,7 +69,7 @@ def test_the_count_is_that_of_the_finished_log(config: FleetConfig, every: int):
     assert len(set(counts)) > 5 or config is FLEETS["swamped"]
 
 
-@pytest.mark.slow_in_python
+@pytest.mark.slow_in_python  # the counter has no part in it
 def test_the_fleets_above_differ_in_what_happens():
     counts = {}
     for name, config in FLEETS.items():
