@@ -96,6 +96,18 @@ def test_preemption_recomputes_from_the_start():
     assert fleet.log["finish_s"] == pytest.approx([0.20, 0.37])
 
 
+def test_under_priority_the_first_in_line_may_preempt_itself():
+    # As above, but the first has to give way. The step in which it does computes nothing and takes
+    # no time: the other goes on as if it were alone.
+    small = replica(
+        kv_blocks=5, max_num_batched_tokens=256, enable_prefix_caching=False, policy="priority"
+    )
+    requests = [Request(0.0, 30, 20, priority=1), Request(0.0, 30, 20)]
+    fleet = simulate(fleet_of(requests, small), least_requests)
+    assert fleet.log["preemptions"].tolist() == [1, 0]
+    assert fleet.log["finish_s"] == pytest.approx([0.37, 0.20])
+
+
 def test_prefix_cache_spares_the_shared_blocks():
     hashes = tuple(range(4))
     requests = [Request(0.0, 65, 1, hashes), Request(1.0, 65, 1, hashes), Request(2.0, 65, 1)]
@@ -392,6 +404,18 @@ def test_conservative_admission_never_preempts():
     assert preemptions["conservative"] == 0
     # The predicted peak is counted in tokens, so blocks that are not full may still cost one.
     assert preemptions["past_future"] < 0.2 * preemptions["vllm"]
+
+
+def test_past_future_admission_without_a_prediction_expects_long_answers():
+    # 20 usable blocks are 320 tokens, less than the 1,024 that are expected of each.
+    requests = [Request(0.0, 40, 10) for _ in range(5)]
+    together = {}
+    for kind in ("none", "oracle"):
+        engine = replica(kv_blocks=21, admission="past_future")
+        fleet = fleet_of(requests, engine, predictor=PredictorConfig(kind))
+        together[kind] = (simulate(fleet, least_requests).log["finish_s"] < 0.2).sum()
+    assert together["none"] == 1
+    assert together["oracle"] > 2
 
 
 def test_mixed_hardware_and_speed():

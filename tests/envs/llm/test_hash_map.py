@@ -10,10 +10,12 @@ from makespan.envs.llm.hash_map import (
     insert,
     remove,
     replace,
+    tag_of,
 )
 from makespan.envs.llm.state import NODE
 
-KEYS = st.integers(-(2**62), 2**62) | st.integers(0, 40)
+SAME_TAG = (8, 2**34)
+KEYS = st.integers(-(2**62), 2**62) | st.integers(0, 40) | st.sampled_from(SAME_TAG)
 OPERATIONS = st.sampled_from(["add", "remove", "replace"])
 
 
@@ -40,6 +42,16 @@ def test_it_behaves_like_a_dict(operations):
     for key, position in expected.items():
         assert find(*where, key) == position
     assert (entries != UNUSED).sum() == len(expected)
+
+
+def test_different_keys_with_the_same_tag_are_told_apart():
+    assert len({tag_of(np.int64(key)) for key in SAME_TAG}) == 1
+    entries, records = np.zeros(16, np.int64), np.zeros(3, NODE).view(np.recarray)
+    records.key = (0, *SAME_TAG)
+    insert(entries, records, 1)
+    assert find(entries, records, SAME_TAG[1]) == ABSENT
+    insert(entries, records, 2)
+    assert [find(entries, records, key) for key in SAME_TAG] == [1, 2]
 
 
 def test_capacity_is_a_power_of_two_at_half_load():
