@@ -6,6 +6,7 @@
 PYTHON := $(or $(shell command -v python3.11 2>/dev/null),python3)
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := build/vllm
 FLOOR := 90
 
 # uv installs faster and is used when it is here; pip does the same with nothing but Python.
@@ -14,7 +15,7 @@ INSTALL += --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install dev run test coverage check fix docs bench clean
+.PHONY: help install dev run test coverage vllm check fix docs bench clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 10
@@ -34,6 +35,8 @@ coverage: dev ## the kernels as plain Python, with a floor on branch coverage
 	    -m "not slow_in_python" --cov=envs --cov=traces --cov=baselines \
 	    --cov-report=term --cov-report=json tests/envs tests/traces tests/baselines
 	$(BIN)/python tests/branch_coverage.py build/coverage.json $(FLOOR) envs/llm traces baselines
+
+vllm: $(VLLM)/vllm-installed ## the real vLLM on the CPU, for the tests that compare with it
 
 check: dev ## lint, format and types, changing nothing
 	$(BIN)/ruff check .
@@ -69,3 +72,7 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --constraint constraints.txt torch==2.13.0
 	$(INSTALL) --editable ".[dev]"
 	@touch $(VENV)/installed $@
+
+# An environment of its own: vLLM's pins differ from the project's. Some 3.5 GB.
+$(VLLM)/vllm-installed: tests/vllm/install.py
+	$(PYTHON) tests/vllm/install.py $(VLLM)

@@ -135,13 +135,21 @@ def promote_starving(s, r):
 
 @kernel
 def outranks(s, r, a, b):
-    """Whether running request `a` is to be preempted rather than `b` under a ranked policy."""
+    """Whether running request `a` is to be preempted rather than `b` under a ranked policy.
+
+    vLLM stamps requests one by one, so no two are of one time; if they were, it could preempt them
+    in turns for ever. Here the workload's order decides between them.
+    """
     x, y = s.requests[a], s.requests[b]
     x_safe = x.promoted_until > s.replicas[r].steps
     y_safe = y.promoted_until > s.replicas[r].steps
     if x_safe != y_safe:
         return y_safe
-    return x.rank > y.rank or (x.rank == y.rank and x.sent_s > y.sent_s)
+    if x.rank != y.rank:
+        return x.rank > y.rank
+    if x.sent_s != y.sent_s:
+        return x.sent_s > y.sent_s
+    return a > b
 
 
 @kernel

@@ -108,6 +108,23 @@ def test_under_priority_the_first_in_line_may_preempt_itself():
     assert fleet.log["finish_s"] == pytest.approx([0.37, 0.20])
 
 
+def test_requests_of_one_moment_do_not_preempt_each_other_in_turns():
+    # Both prompts come in chunks and only one of them fits; vLLM's rule would never decide.
+    tight = replica(
+        kv_blocks=19,
+        block_size=32,
+        max_num_batched_tokens=576,
+        long_prefill_token_threshold=64,
+        scheduler_reserve_full_isl=False,
+        enable_prefix_caching=False,
+        policy="priority",
+    )
+    requests = [Request(0.0, 504, 52), Request(0.0, 459, 100)]
+    fleet = simulate(fleet_of(requests, tight), least_requests)
+    assert status(fleet) == ["finished"] * 2
+    assert fleet.log["preemptions"][0] == 0
+
+
 def test_prefix_cache_spares_the_shared_blocks():
     hashes = tuple(range(4))
     requests = [Request(0.0, 65, 1, hashes), Request(1.0, 65, 1, hashes), Request(2.0, 65, 1)]

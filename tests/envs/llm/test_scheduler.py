@@ -1,25 +1,14 @@
 """The compiled scheduler against the plain one of `reference_scheduler.py`, step by step."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+import reference_scheduler as reference
 
 from makespan.envs.llm.config import EngineConfig, FleetConfig, ReplicaConfig
 from makespan.envs.llm.engines import Engines
 from makespan.envs.llm.memory import new_state
 from makespan.envs.llm.state import NONE
 from makespan.traces.workload import Request, Workload
-
-_spec = importlib.util.spec_from_file_location(
-    "reference_scheduler", Path(__file__).with_name("reference_scheduler.py")
-)
-assert _spec is not None
-assert _spec.loader is not None
-reference = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(reference)
-
 
 REQUESTS = 30
 
