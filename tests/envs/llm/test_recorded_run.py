@@ -62,7 +62,9 @@ def test_mean_latencies_are_those_of_the_recorded_run(recorded, profile):
     )
     log = simulate(Fleet(workload, FleetConfig((replica,))), lambda decision: 0).log
     real = latencies(
-        *(recorded[name] for name in ("queued_ts", "first_token_ts", "last_token_ts")),
+        recorded["queued_ts"],
+        recorded["first_token_ts"],
+        recorded["last_token_ts"],
         recorded["output_toks"],
     )
     ours = latencies(log["arrival_s"], log["first_token_s"], log["finish_s"], log["output_tokens"])
