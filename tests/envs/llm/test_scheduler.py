@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import reference_scheduler as reference
+from drive_makespan import free_list, waiting
 
 from makespan.envs.llm.config import EngineConfig, FleetConfig, ReplicaConfig
 from makespan.envs.llm.engines import Engines
 from makespan.envs.llm.memory import new_state
-from makespan.envs.llm.state import NONE
 from makespan.traces.workload import Request, Workload
 
 REQUESTS = 30
@@ -57,23 +57,6 @@ def engines_for(config, workload):
     fleet = FleetConfig((ReplicaConfig(engine=config),))
     rng = np.random.default_rng(0)
     return Engines(new_state(workload, fleet, [np.zeros(1)], predicted, rng, False))
-
-
-def free_list(s):
-    following = s.blocks["next"].tolist()
-    order, at = [], following[0]
-    while at != 0:
-        order.append(at)
-        at = following[at]
-    return order
-
-
-def waiting(s):
-    order, q = [], s.replicas[0].waiting_head
-    while q != NONE:
-        order.append(int(q))
-        q = s.requests[q].next
-    return order
 
 
 def running(s):
