@@ -5,6 +5,7 @@ older version is expressed by naming what differed.
 """
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Literal, get_args
 
 from makespan.envs.core.registry import unknown_name
@@ -148,9 +149,9 @@ class GaugeConfig:
     stuck_s: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.period_s > 0, "gauge period_s must be positive")
-        for name in ("lag_s", "stuck_s"):
-            _require(getattr(self, name) >= 0, f"gauge {name} must not be negative")
+        _require(1e-6 <= self.period_s < inf, "gauge period_s must be finite, at least 1e-6")
+        _require(0 <= self.lag_s <= 1e6 * self.period_s, "gauge lag_s must be 0 to 1e6 periods")
+        _require(self.stuck_s >= 0, "gauge stuck_s must not be negative")
         for name in ("miss_probability", "stuck_probability"):
             _require(0 <= getattr(self, name) <= 1, f"gauge {name} must be in [0, 1]")
 

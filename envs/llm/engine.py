@@ -283,6 +283,9 @@ def send(s, r, q, now):
     request.replica = r
     request.attempts += 1
     request.rank = request.predicted if replica.policy == SJF else request.priority
+    request.generated = 0
+    request.computed = 0
+    request.first_token_s = np.nan
     if not acceptable(s, r, q):
         return False
     matched = 0
@@ -290,9 +293,6 @@ def send(s, r, q, now):
         matched = remember_prompt(s, r, q)
     request.uncached = max(1, request.prompt - matched)
     request.queued = s.prefill_tokens[r]
-    request.generated = 0
-    request.computed = 0
-    request.first_token_s = np.nan
     s.in_flight[r] += 1
     s.prefill_tokens[r] += request.uncached
     join_queue(s, r, q, now)

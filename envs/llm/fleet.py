@@ -122,6 +122,8 @@ class Fleet:
         self._shared = len(workload.hashes) > 0
         self._decisions = 0
         self._arrived = 0
+        # Sums of times count from the first arrival, or late clocks would cost their digits.
+        self._origin_s = state.fleet["origin_s"].item()
         self._arrivals_s = 0.0  # sum of the arrival times of what arrived
         self._dropped = 0  # rejected or failed
         self._drops_s = 0.0  # sum of the times at which that happened
@@ -276,7 +278,7 @@ class Fleet:
     def latency_s(self) -> float:
         """Sum over all arrived requests of the time they have spent in the system so far."""
         gone_s = self._finishes_s.item() + self._drops_s
-        return gone_s + self.open_requests * self.clock.now - self._arrivals_s
+        return gone_s + self.open_requests * (self.clock.now - self._origin_s) - self._arrivals_s
 
     # Processes.
 
@@ -286,14 +288,16 @@ class Fleet:
             if arrival > clock.now:
                 yield clock.timeout(arrival - clock.now)
             self._arrived += 1
-            self._arrivals_s += arrival
+            self._arrivals_s += arrival - self._origin_s
             due.append(q)
 
     def _break(self, outage: Outage) -> Generator[simpy.Event, Any, None]:
         yield self.clock.timeout(outage.start_s)
         self._catch_up()
         self._mark(outage.replica, 1)
-        lost = self.in_flight(outage.replica)["request"].tolist()
+        held = self.in_flight(outage.replica)
+        lost = held["request"].tolist()
+        self.records.generated[lost] = held["streamed_tokens"]
         self._core.reset_engine(outage.replica)
         self._core.forget_gauges(outage.replica)
         for q in lost:
@@ -302,6 +306,7 @@ class Fleet:
             else:
                 self._due.append(q)
         yield self.clock.timeout(outage.duration_s + self.config.cold_start_s)
+        self._catch_up()  # scrapes that fell into the outage found nobody
         self._mark(outage.replica, -1)
         self._offer_held()
 
@@ -345,7 +350,7 @@ class Fleet:
         """Count `q` as rejected or failed, at this moment."""
         self._status[q] = status
         self._dropped += 1
-        self._drops_s += self.clock.now
+        self._drops_s += self.clock.now - self._origin_s
 
     def _hold(self, q: int) -> None:
         """Keep `q` in the router; one that was held before keeps its place in front."""

@@ -77,12 +77,15 @@ def _starts(sizes: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(sizes.astype(np.int64))])
 
 
-def _new_fleet(gauges: GaugeConfig) -> np.recarray:
+def _new_fleet(gauges: GaugeConfig, workload: Workload) -> np.recarray:
     """The one `FLEET` record, before the first scrape."""
     fleet = _records(1, FLEET)
     for name in ("period_s", "lag_s", "miss_probability", "stuck_probability", "stuck_s"):
         fleet[name] = getattr(gauges, name)
-    fleet.depth = int(gauges.lag_s / gauges.period_s) + 3  # one more for rounding
+    # On their way are at most lag / period and one more; behind them is the one that is seen. The
+    # third is for rounding.
+    fleet.depth = int(gauges.lag_s / gauges.period_s) + 3
+    fleet.origin_s = workload.arrival_s[0] if len(workload) else 0.0
     fleet.every = 1
     return fleet
 
@@ -138,7 +141,7 @@ def new_state(
         records[name] = starts[:-1]
         total[name] = int(starts[-1])
     records.model_stop = _starts(sizes["model_start"])[1:]
-    fleet = _new_fleet(config.gauges)
+    fleet = _new_fleet(config.gauges, workload)
     return State(
         fleet=fleet,
         requests=new_requests(workload, predicted),

@@ -422,7 +422,7 @@ def finish(s, r, q, now):
     s.decoding[r] -= 1
     replica.streaming_tokens -= request.prompt + request.generated
     s.fleet[0].finished += 1
-    s.fleet[0].finishes_s += now
+    s.fleet[0].finishes_s += now - s.fleet[0].origin_s
     remember(s, r, q)
 
 

@@ -155,13 +155,14 @@ FLEET = np.dtype(
         ("miss_probability", np.float64),
         ("stuck_probability", np.float64),
         ("stuck_s", np.float64),
-        ("depth", np.int64),  # scrapes that may still be on their way to the router, and one more
+        ("depth", np.int64),  # scrapes that are kept, since they may be the one the router sees
+        ("origin_s", np.float64),  # of the first arrival
         # State.
         ("scrapes", np.int64),  # number of the next scrape; it is due at that many periods
         ("samples", np.int64),  # scrapes kept for the timeline, ...
         ("every", np.int64),  # ... one of so many
         ("finished", np.int64),  # requests
-        ("finishes_s", np.float64),  # sum of the times at which they finished
+        ("finishes_s", np.float64),  # sum of the times since the origin at which they finished
     ],
     align=True,
 )

@@ -179,7 +179,7 @@ def main(cases: str, results: str, show: str = "") -> None:
         for line in source:
             case = json.loads(line)
             steps = records(case, new_scheduler(case, model))
-            answer = next(islice(steps, int(show), None)) if show else outcome(steps)
+            answer = next(islice(steps, int(show), None), None) if show else outcome(steps)
             print(json.dumps(answer), file=target)
 
 

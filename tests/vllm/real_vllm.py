@@ -17,7 +17,10 @@ QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFL
 
 def interpreter() -> Path | None:
     """The Python that has vLLM, or None."""
-    python = Path(os.environ.get("MAKESPAN_VLLM", DEFAULT)) / "bin" / "python"
+    elsewhere = os.environ.get("MAKESPAN_VLLM")
+    if elsewhere is None and not (DEFAULT / "vllm-installed").exists():
+        return None  # half an environment is none
+    python = Path(elsewhere or DEFAULT) / "bin" / "python"
     return python if python.exists() else None
 
 

@@ -1,5 +1,6 @@
 """Jumping over runs of decode steps lands where stepping one by one does."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from makespan.envs.llm.config import (
     EngineConfig,
     FleetConfig,
     GaugeConfig,
+    Outage,
     PredictorConfig,
     ReplicaConfig,
 )
@@ -101,6 +103,29 @@ def test_jumping_equals_stepping(seed):
         np.testing.assert_allclose(column, stepped.log[name], rtol=tolerance, err_msg=name)
     assert jumped.counters["steps"] == stepped.counters["steps"]
     assert jumped.counters["jumps"] <= stepped.counters["jumps"]
+
+
+@pytest.mark.slow_in_python
+@pytest.mark.parametrize("seed", range(20))
+def test_jumping_equals_stepping_through_outages(seed):
+    rng = np.random.default_rng(seed)
+    config, longest = random_fleet(rng)
+    workload = random_workload(rng, 80, longest)
+    config = replace(
+        config,
+        outages=tuple(
+            Outage(int(rng.integers(len(config.replicas))), *map(float, rng.uniform(0.5, 4.0, 2)))
+            for _ in range(3)
+        ),
+        on_failure="fail" if seed % 2 else "reroute",
+        cold_start_s=0.3,
+    )
+    jumped = Fleet(workload, config, seed)
+    stepped = Fleet(workload, config, seed, jumping=False)
+    np.testing.assert_allclose(observed(jumped), observed(stepped), rtol=1e-9)
+    for name, column in jumped.log.items():
+        tolerance = 1e-9 if column.dtype == np.float64 else 0
+        np.testing.assert_allclose(column, stepped.log[name], rtol=tolerance, err_msg=name)
 
 
 @pytest.mark.slow_in_python

@@ -448,6 +448,48 @@ def test_an_empty_workload():
     assert fleet.latency_s() == 0.0
 
 
+@pytest.mark.parametrize("between", [0, 6])
+def test_scrapes_during_an_outage_find_nobody_whoever_looks(between):
+    # Replica 0 is down from 2.5 to 8.01; the next scrape after that is the one at 9.
+    arrivals = [0.5, *np.linspace(3.0, 8.0, between), 8.05, 9.05]
+    requests = [Request(float(arrival), 10, 5) for arrival in arrivals]
+    fleet = fleet_of(
+        requests,
+        replica(),
+        replica(),
+        outages=(Outage(0, 2.5, 5.51),),
+        gauges=GaugeConfig(period_s=1.0),
+    )
+    known = []
+
+    def policy(decision):
+        known.append(np.isfinite(decision.gauges.running).tolist())
+        return 1
+
+    simulate(fleet, policy)
+    assert known[-2:] == [[False, True], [True, True]]
+    time = fleet.timeline["time"]
+    down = np.isnan(fleet.timeline["running"][:, 0])
+    assert down.tolist() == ((time > 2.5) & (time < 8.01)).tolist()
+    assert down.sum() > 3
+
+
+def test_latency_keeps_its_digits_on_a_late_clock():
+    arrivals = 1.7e9 + 0.25 * np.arange(2000)
+    workload = Workload(arrivals, np.full(2000, 10), np.full(2000, 2))
+    fleet = simulate(fleet_of(workload), least_requests)
+    # Two steps each; the clock itself resolves a quarter of a microsecond.
+    assert fleet.latency_s() == pytest.approx(2000 * 2 * STEP_S, abs=2000 * 1e-6)
+
+
+def test_what_was_streamed_before_a_failure_is_in_the_log():
+    requests = [Request(0.0, 10, 100)]
+    fleet = fleet_of(requests, outages=(Outage(0, 0.255, 1.0),), on_failure="fail")
+    log = simulate(fleet, least_requests).log
+    assert log["output_tokens"].tolist() == [25]
+    assert log["first_token_s"] == pytest.approx([0.01])
+
+
 def test_a_replica_that_is_down_shows_no_gauges():
     requests = [Request(0.1 * i, 10, 5) for i in range(30)]
     fleet = fleet_of(requests, replica(), replica(), outages=(Outage(1, 1.05, 1.0),))
@@ -475,6 +517,9 @@ def test_a_replica_that_is_down_shows_no_gauges():
         (ReplicaConfig, {"speed": 0.0}, "speed"),
         (ReplicaConfig, {"step_overhead_ms": -1.0}, "step_overhead_ms"),
         (GaugeConfig, {"period_s": 0.0}, "period_s"),
+        (GaugeConfig, {"period_s": math.inf}, "period_s"),
+        (GaugeConfig, {"lag_s": math.inf}, "lag_s"),
+        (GaugeConfig, {"lag_s": -1.0}, "lag_s"),
         (GaugeConfig, {"miss_probability": 1.5}, "miss_probability"),
         (PredictorConfig, {"kind": "oracel"}, "Did you mean 'oracle'"),
         (PredictorConfig, {"accuracy": 2.0}, "accuracy"),

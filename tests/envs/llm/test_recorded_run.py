@@ -1,9 +1,9 @@
 """End to end against a run of a real vLLM 0.19 on an RTX 4090 (LLMServingSim, MIT).
 
 300 requests of ShareGPT at 10 a second, more than the card can carry: the queue grows, and the KV
-cache runs full. Nothing is fitted here; step times are those of the kernels measured on that card,
-and the overhead is the default of every card, which was chosen on this run and one of an RTX PRO
-6000 (`docs/llm_serving.md`), so this is a check and no proof of what holds for other cards.
+cache runs full. Step times are those of kernels measured on that card, as tables and as the closed
+form fitted to them. Only the overhead, the default of every card, was chosen on this run and one of
+an RTX PRO 6000 (`docs/llm_serving.md`); so this is a check, and no proof for other cards.
 """
 
 import json
@@ -28,6 +28,8 @@ ENGINE = EngineConfig(
 )
 """As the run's metadata has it."""
 
+COLUMNS = ("queued_ts", "first_token_ts", "last_token_ts", "input_toks", "output_toks")
+
 PROFILES = {"closed form": "", "tables": str(DATA / "vllm_profile_RTX4090_Llama-3.1-8B")}
 
 
@@ -48,7 +50,7 @@ def recorded():
         pytest.skip("the recorded run of the RTX 4090 is not here")
     rows = [json.loads(line) for line in RUN.read_text().splitlines()]
     rows.sort(key=lambda row: row["queued_ts"])
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0] if name[0] != "r"}
+    columns = {name: np.array([row[name] for row in rows]) for name in COLUMNS}
     start = columns["queued_ts"][0]
     return columns | {name: columns[name] - start for name in columns if name.endswith("_ts")}
 
