@@ -107,8 +107,8 @@ class ReplicaConfig:
         speed: factor on the step rate (2.0 halves every step time).
         step_overhead_ms: time the engine adds to every step; None: the profile's default.
         profile: path of measured kernel tables; empty: the fitted formula, else the roofline.
-        step_model: a step-time model of your own (`makespan.envs.llm.step_time.StepTimeModel`),
-            used instead of all these; `speed` and `step_overhead_ms` still apply.
+        step_model: a `ClosedForm` or `TableModel` of your own (`makespan.envs.llm.step_time`), used
+            instead of all these; `speed` and `step_overhead_ms` still apply.
     """
 
     hardware: str = "A100"

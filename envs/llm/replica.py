@@ -16,7 +16,7 @@ from makespan.envs.llm.hardware import (
 )
 from makespan.envs.llm.profiles import read_profile
 from makespan.envs.llm.roofline import roofline
-from makespan.envs.llm.step_time import ClosedForm, StepTimeModel, TableModel
+from makespan.envs.llm.step_time import ClosedForm, StepTimeModel
 
 
 def _fitted(hardware: HardwareSpec, model: ModelConfig, tensor_parallel: int) -> ClosedForm | None:
@@ -45,7 +45,7 @@ def step_time(replica: ReplicaConfig) -> StepTimeModel:
             profile or config.json.
     """
     hardware, model = hardware_spec(replica.hardware), _model(replica)
-    form: ClosedForm | TableModel | None
+    form: StepTimeModel | None
     if replica.step_model is not None:
         form = replica.step_model
     elif replica.profile:

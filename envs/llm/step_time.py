@@ -56,6 +56,14 @@ class StepTimeModel(Protocol):
         """Seconds of `steps` pure decode steps; see `decode_run_seconds`."""
         ...
 
+    def with_overhead(self, milliseconds: float) -> Self:
+        """The same model with this overhead per step."""
+        ...
+
+    def with_speed(self, factor: float) -> Self:
+        """The same model, `factor` times as fast as it is now."""
+        ...
+
 
 # No `__eq__` here: `TableModel` would inherit it, and tables differ in more than these fields.
 @dataclass(frozen=True, kw_only=True, eq=False)
