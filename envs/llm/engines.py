@@ -51,11 +51,6 @@ def _forget_gauges(address, r):
 
 
 @kernel
-def _scrape(address, now):
-    gauges.scrape(attach(address), now)
-
-
-@kernel
 def _count_streaming(address, now):
     engine.count_streaming(attach(address), now)
 
@@ -92,7 +87,7 @@ class Engines:
         state: the memory they work on.
         catch_up, drain, next_finish: of `makespan.envs.llm.catch_up`.
         send, reset_engine, count_streaming, list_in_flight: of `makespan.envs.llm.engine`.
-        scrape, read_gauges, forget_gauges: of `makespan.envs.llm.gauges`.
+        read_gauges, forget_gauges: of `makespan.envs.llm.gauges`.
         match_all: of `makespan.envs.llm.prefix_index`.
         enqueue, schedule, complete: of `makespan.envs.llm.scheduler`, to drive one engine step by
             step without a clock.
@@ -105,7 +100,6 @@ class Engines:
     reset_engine: Callable[[int], None]
     count_streaming: Callable[[float], None]
     list_in_flight: Callable[[int, float, np.ndarray], None]
-    scrape: Callable[[float], None]
     read_gauges: Callable[[float], None]
     forget_gauges: Callable[[int], None]
     match_all: Callable[[int], None]
@@ -131,7 +125,6 @@ ENTRIES = {
     "reset_engine": (_reset_engine, engine.reset_engine),
     "count_streaming": (_count_streaming, engine.count_streaming),
     "list_in_flight": (_list_in_flight, engine.list_in_flight),
-    "scrape": (_scrape, gauges.scrape),
     "read_gauges": (_read_gauges, gauges.read_gauges),
     "forget_gauges": (_forget_gauges, gauges.forget_gauges),
     "match_all": (_match_all, match_all),

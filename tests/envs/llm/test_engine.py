@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from same_log import assert_same_log
 
 from makespan.envs.core.contract import simulate
 from makespan.envs.llm.config import (
@@ -98,9 +99,7 @@ def test_jumping_equals_stepping(seed):
     jumped = Fleet(workload, config, seed)
     stepped = Fleet(workload, config, seed, jumping=False)
     np.testing.assert_allclose(observed(jumped), observed(stepped), rtol=1e-9)
-    for name, column in jumped.log.items():
-        tolerance = 1e-9 if column.dtype == np.float64 else 0
-        np.testing.assert_allclose(column, stepped.log[name], rtol=tolerance, err_msg=name)
+    assert_same_log(jumped.log, stepped.log)
     assert jumped.counters["steps"] == stepped.counters["steps"]
     assert jumped.counters["jumps"] <= stepped.counters["jumps"]
 
@@ -123,9 +122,7 @@ def test_jumping_equals_stepping_through_outages(seed):
     jumped = Fleet(workload, config, seed)
     stepped = Fleet(workload, config, seed, jumping=False)
     np.testing.assert_allclose(observed(jumped), observed(stepped), rtol=1e-9)
-    for name, column in jumped.log.items():
-        tolerance = 1e-9 if column.dtype == np.float64 else 0
-        np.testing.assert_allclose(column, stepped.log[name], rtol=tolerance, err_msg=name)
+    assert_same_log(jumped.log, stepped.log)
 
 
 @pytest.mark.slow_in_python

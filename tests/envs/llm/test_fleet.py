@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy_fleets import STEP_S, due, fleet_of, least_requests, replica, status
 
 from makespan.envs.core.contract import simulate
 from makespan.envs.llm.config import (
@@ -16,45 +17,7 @@ from makespan.envs.llm.config import (
     PredictorConfig,
     ReplicaConfig,
 )
-from makespan.envs.llm.fleet import STATUS, Fleet
-from makespan.envs.llm.step_time import ClosedForm
 from makespan.traces.workload import Request, Workload
-
-STEP_S = 0.01
-CONSTANT = ClosedForm(
-    linear=((1000 * STEP_S, 0.0), (0.0, 0.0)),
-    decode=(0.0, 0.0, 0.0),
-    prefill=(0.0, 0.0, 0.0),
-    mixed=None,
-    lm_head=(0.0, 0.0),
-)
-"""Every step takes 10 ms, whatever is in it."""
-
-
-def replica(**engine):
-    settings: dict[str, Any] = {"kv_blocks": 1000, "max_num_seqs": 8, "max_num_batched_tokens": 64}
-    return ReplicaConfig(engine=EngineConfig(**(settings | engine)), step_model=CONSTANT)
-
-
-def fleet_of(requests, *replicas, seed=0, **config):
-    workload = requests
-    if not isinstance(requests, Workload):
-        workload = Workload.from_requests(requests)
-    return Fleet(workload, FleetConfig(replicas=replicas or (replica(),), **config), seed)
-
-
-def due(fleet):
-    decision = fleet.next_decision()
-    assert decision is not None
-    return decision
-
-
-def least_requests(decision):
-    return decision.lowest(decision.requests)
-
-
-def status(fleet):
-    return [STATUS[code] for code in fleet.log["status"]]
 
 
 def test_timeline_of_one_request():
@@ -316,78 +279,6 @@ def test_recent_keeps_the_last_64():
     assert rows["ttft_s"][0] == pytest.approx(0.01)
     assert np.isnan(rows["tpot_s"][rows["output_tokens"] == 1]).all()
     assert rows["tpot_s"][rows["output_tokens"] == 3] == pytest.approx(0.01)
-
-
-def test_prefix_tokens_are_what_was_sent_where():
-    shared = tuple(range(10))
-    requests = [
-        Request(0.0, 165, 2, shared),
-        Request(1.0, 100, 2, shared),
-        Request(2.0, 100, 2, (*shared[:3], 77)),
-    ]
-    fleet = fleet_of(requests, replica(), replica())
-    assert due(fleet).prefix_tokens.tolist() == [0, 0]
-    fleet.decide(1)
-    assert due(fleet).prefix_tokens.tolist() == [0, 96]
-    fleet.decide(0)
-    assert due(fleet).prefix_tokens.tolist() == [48, 48]
-
-
-def index_answers(prompts, blocks):
-    """What the index of one replica answers to each prompt, given as a tuple of hashes."""
-    requests = [Request(float(i), 16 * len(p) + 1, 1, p) for i, p in enumerate(prompts)]
-    fleet = fleet_of(requests, prefix_index_blocks=blocks)
-    found = []
-    while (decision := fleet.next_decision()) is not None:
-        found.append(int(decision.prefix_tokens[0]) // 16)
-        fleet.decide(0)
-    return found
-
-
-def test_the_prefix_index_forgets_what_was_used_least_recently():
-    a, b, c = (1, 2), (3, 4), (5, 6)
-    assert index_answers([a, b, c, a, b, c], blocks=6) == [0, 0, 0, 2, 2, 2]
-    # Room for two prompts: the third pushes out the first, whose return pushes out the second ...
-    assert index_answers([a, b, c, a, b, c], blocks=4) == [0] * 6
-    # ... unless it was used again before the third came.
-    assert index_answers([a, b, a, c, a, b], blocks=4) == [0, 0, 2, 0, 2, 0]
-    # The end of a prompt goes before its beginning.
-    assert index_answers([a, b, (5,), a, b], blocks=4) == [0, 0, 0, 1, 1]
-
-
-def test_the_prefix_index_keeps_the_beginning_of_what_exceeds_it():
-    long = tuple(range(10))
-    assert index_answers([long, long, long[:3]], blocks=4) == [0, 4, 3]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_prefix_index_is_a_list_of_recent_use(seed):
-    """Against a plain list; some prompts repeat a hash, which no chain does."""
-    rng = np.random.default_rng(seed)
-    prompts = []
-    for _ in range(200):
-        text = 100 * int(rng.integers(6))
-        prompt = [text + k for k in range(rng.integers(1, 12))]
-        if rng.random() < 0.1:
-            prompt += prompt[: rng.integers(1, 4)]
-        prompts.append(tuple(prompt))
-    recent: list[int] = []  # what was used last comes first
-    expected = []
-    for prompt in prompts:
-        found = [h in recent for h in prompt]
-        expected.append(found.index(False) if False in found else len(prompt))
-        place = 0
-        for h in prompt:
-            if h in recent[max(0, place - 1) : place]:
-                continue
-            if h in recent:
-                place -= recent.index(h) < place
-                recent.remove(h)
-            elif len(recent) == 20:
-                recent.pop()
-            recent.insert(place, h)
-            place += 1
-    assert index_answers(prompts, blocks=20) == expected
 
 
 def test_shortest_job_first_and_the_starvation_guard():

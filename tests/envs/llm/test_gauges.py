@@ -123,7 +123,7 @@ def test_the_timeline_is_thinned_but_spans_the_run():
     scrapes = 3 * MOST_SAMPLES
     for second in range(scrapes):
         board.show(second)
-        board.engines.scrape(float(second))
+        board.engines.catch_up(float(second))
     seen = timeline(board.state)
     assert MOST_SAMPLES / 2 <= len(seen["time"]) <= MOST_SAMPLES
     assert seen["time"][0] == 0.0
