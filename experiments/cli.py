@@ -9,6 +9,8 @@ from makespan.envs.core.registry import unknown_name
 COMMANDS = {
     "run": "makespan.experiments.run:main",
     "bench": "makespan.experiments.bench:main",
+    "calibrate": "makespan.experiments.calibrate:main",
+    "fidelity": "makespan.experiments.fidelity.command:main",
     "traces": "makespan.experiments.traces_cli:main",
     "policies": "makespan.experiments.cli:policies",
     "hardware": "makespan.experiments.cli:hardware",
@@ -19,6 +21,8 @@ USAGE = """usage: makespan COMMAND [options]
 
   run        replay a workload through router policies and compare them
   bench      measure how fast the simulator is
+  calibrate  measure a running vLLM server, for --hardware
+  fidelity   hold the simulator against what was published, measured or proved
   traces     list, fetch and describe traces
   policies   list the router policies
   hardware   list the hardware, and where its step times come from

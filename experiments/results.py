@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from makespan.envs.llm.replica import served_model
 from makespan.experiments import metrics
 from makespan.experiments.replay import Cell
 from makespan.experiments.scenario import Scenario
@@ -77,6 +78,7 @@ def collect(scenario: Scenario, summaries: Sequence[CellSummary]) -> dict[str, A
         "versions": _versions(),
         "config": asdict(scenario.config),
         "seeds": seeds,
+        "models": sorted({served_model(replica) for replica in scenario.fleet.replicas}),
         "workload": _describe(scenario, scenario.workloads[seeds[0]]),
         "interval": {
             "level": metrics.LEVEL,

@@ -10,15 +10,13 @@ requests, the same predictions, the same scrapes. A table is printed, and `runs/
 
 import argparse
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 from makespan.envs.core.contract import simulate
 from makespan.envs.llm.fleet import Fleet
@@ -28,6 +26,7 @@ from makespan.experiments.results import CellSummary
 from makespan.experiments.run_config import RunConfig, from_toml
 from makespan.experiments.run_folder import RunFolder
 from makespan.experiments.scenario import Scenario, prepare, stream
+from makespan.experiments.watching import progress, warnings_in_a_line
 from makespan.traces import TraceWarning
 from makespan.traces.transform import slice_count
 from makespan.traces.workload import Workload
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         command = parse(argv)
-        with _warnings_in_a_line():
+        with warnings_in_a_line(TraceWarning):
             experiment = open_experiment(command)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -134,14 +133,14 @@ def open_experiment(command: Command) -> Experiment:
 def run_cells(experiment: Experiment, summaries: list[CellSummary]) -> None:
     """Replay every cell that the folder does not hold yet; append what is kept of each."""
     only_seed = len(experiment.scenario.config.seed_list) == 1
-    with _progress() as progress:
-        total = progress.add_task("policies x seeds", total=len(experiment.cells))
+    with progress() as bars:
+        total = bars.add_task("policies x seeds", total=len(experiment.cells))
         for label, seed in experiment.cells:
             if not experiment.folder.holds(label, seed):
-                experiment.folder.save(_replay(experiment, label, seed, progress))
+                experiment.folder.save(_replay(experiment, label, seed, bars))
             cell = experiment.folder.load(label, seed)
             summaries.append(results.summarise(cell, only_seed))
-            progress.advance(total)
+            bars.advance(total)
 
 
 def finish(experiment: Experiment, summaries: list[CellSummary], as_json: bool) -> None:
@@ -166,47 +165,27 @@ def finish(experiment: Experiment, summaries: list[CellSummary], as_json: bool) 
         console.print(f"written to {folder.path}", soft_wrap=True)
 
 
-@contextmanager
-def _warnings_in_a_line() -> Iterator[None]:
-    """Show what a trace reader left out without a line of source code."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TraceWarning)
-        yield
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
-
-
-def _replay(experiment: Experiment, label: str, seed: int, progress: Progress) -> Cell:
+def _replay(experiment: Experiment, label: str, seed: int, bars: Progress) -> Cell:
     scenario, make = experiment.scenario, experiment.policies[label]
     workload = scenario.workloads[seed]
     _warm_up(scenario, workload, make)
-    task = progress.add_task(f"{label}, seed {seed}", total=len(workload))
+    task = bars.add_task(f"{label}, seed {seed}", total=len(workload))
     try:
         return replay(
             label,
             seed,
             Fleet(workload, scenario.fleet, seed=stream(seed, 1)),
             make(stream(seed, 2)),
-            lambda decisions: progress.update(task, completed=decisions),
+            lambda decisions: bars.update(task, completed=decisions),
         )
     finally:
-        progress.remove_task(task)
+        bars.remove_task(task)
 
 
 def _warm_up(scenario: Scenario, workload: Workload, make: policies.Factory) -> None:
     """Route a few requests, so that compiling a policy is not counted as deciding."""
     few = slice_count(workload, 0, WARM_UP_REQUESTS)
     simulate(Fleet(few, scenario.fleet), make(0))
-
-
-def _progress() -> Progress:
-    """Progress bars on stderr, so that stdout stays clean; none where nobody watches."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    screen = summary_tables.console(sys.stderr)
-    watched = screen.is_terminal
-    return Progress(
-        *columns, TimeElapsedColumn(), console=screen, transient=True, disable=not watched
-    )
 
 
 if __name__ == "__main__":

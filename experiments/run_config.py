@@ -22,8 +22,10 @@ class RunConfig:
         trace: trace file, or name of a synthetic workload or of a public trace that was fetched.
         policy: comma list of policy names, or `file.py:function`; `all` for every baseline.
         replicas: number of replicas in the fleet.
-        hardware: what they run on; a comma list makes a mixed fleet, its names taken in turn.
-        model: the language model they serve.
+        hardware: what they run on, by name or as the file that `makespan calibrate` wrote; a comma
+            list makes a mixed fleet, its names taken in turn.
+        model: the language model they serve; empty: what a hardware file was measured with, else
+            Llama-2-7B.
         tensor_parallel: GPUs that share the model in each replica.
         load: arrivals ask for this fraction of the fleet's capacity; 0: a trace is replayed as
             recorded, a synthetic workload asks for 0.9.
@@ -43,7 +45,7 @@ class RunConfig:
     policy: str = "all"
     replicas: int = 4
     hardware: str = "A100"
-    model: str = "Llama-2-7B"
+    model: str = ""
     tensor_parallel: int = 1
     load: float = 0.0
     rate: float = 0.0

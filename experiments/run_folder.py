@@ -10,8 +10,7 @@ cells/         finished cells of a run that is under way or was interrupted
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from makespan.experiments.replay import Cell
 from makespan.experiments.run_config import RunConfig, from_toml, to_toml
+from makespan.experiments.whole_file import write_text, writing
 
 FILES = ("config.toml", "results.json", "log.parquet", "timing.json", "report.html", "cells")
 
@@ -54,8 +54,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file, whole or not at all."""
-        with self.writing(name) as path:
-            path.write_text(text, encoding="utf-8", newline="\n")
+        write_text(self.path / name, text)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write `value` as JSON, whole or not at all."""
@@ -72,7 +71,7 @@ class RunFolder:
         arrays |= {f"timeline.{name}": column for name, column in cell.timeline.items()}
         arrays |= {name: np.array(value) for name, value in scalars.items()}
         with (
-            self.writing(f"cells/{_cell_name(cell.policy, cell.seed)}") as path,
+            writing(self._cells / _cell_name(cell.policy, cell.seed)) as path,
             path.open("wb") as file,
         ):
             np.savez(file, allow_pickle=False, replicas=np.array(cell.replicas), **arrays)
@@ -97,24 +96,12 @@ class RunFolder:
 
         One row group per cell: policy, seed, request, then the log's columns, `status` spelled out.
         """
-        with self.writing("log.parquet") as path:
+        with writing(self.path / "log.parquet") as path:
             _write_parquet(path, (_table(self.load(*cell)) for cell in cells))
 
     def forget_cells(self) -> None:
         """Remove the cells: the log holds them all."""
         remove(self._cells)
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """A path to write to that becomes the file `name` when the block ends without an error."""
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{target.name}.part")
-        try:
-            yield unfinished
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     def _check_own(self) -> None:
         if self.path.exists() and not self.path.is_dir():

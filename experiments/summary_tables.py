@@ -50,7 +50,7 @@ def headline(results: dict[str, Any]) -> str:
     return (
         f"{workload['name']}: {workload['requests']:,} requests, "
         f"{workload['requests_per_s']:.3g} requests/s{share}, "
-        f"on {fleet_in_words(config)}, {config['model']}"
+        f"on {fleet_in_words(config)}, {', '.join(results['models'])}"
     )
 
 

@@ -1,7 +1,6 @@
 """`makespan traces list|fetch|describe`: public traces and what is in any trace."""
 
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from makespan.experiments.watching import warnings_in_a_line
 from makespan.traces import TraceWarning
 from makespan.traces.catalogue import CATALOGUE, FetchError, cache_folder, load, source
 from makespan.traces.catalogue import fetch as fetch_source
@@ -112,14 +112,10 @@ def _length_figures(name: str, lengths: Lengths) -> dict[str, str]:
 def main(argv: list[str]) -> int:
     """Run one subcommand; 0, or 1 after one line on stderr that says what is wrong."""
     commands = {"list": list_, "fetch": fetch, "describe": describe}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TraceWarning)
+    with warnings_in_a_line(TraceWarning):
         try:
             tyro.extras.subcommand_cli_from_dict(commands, prog="makespan traces", args=argv)
         except (ValueError, FetchError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        finally:
-            for warning in caught:
-                print(f"warning: {warning.message}", file=sys.stderr)
     return 0

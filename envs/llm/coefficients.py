@@ -153,8 +153,8 @@ _LLMSERVINGSIM: dict[Key, ClosedForm] = {
         overhead_ms=OVERHEAD_MS,
         source=_SERVING_SIM,
         error="dense mean 2.3 %, max 16 %; attention means: decode 9 %, prefill 24 %, mixed 25 %; "
-        "end to end against a real run, overhead chosen on it: TTFT +1.7 %, TPOT -0.2 %, "
-        "E2E +1.2 %",
+        "end to end against a real run, overhead chosen on another card's: TTFT +1.7 %, "
+        "TPOT -0.2 %, E2E +1.2 %",
     ),
     ("RTXPRO6000", "Llama-3-8B", 1): ClosedForm(
         linear=((9.94, 0.0169), (5.36, 0.0352)),
@@ -165,8 +165,8 @@ _LLMSERVINGSIM: dict[Key, ClosedForm] = {
         overhead_ms=OVERHEAD_MS,
         source=_SERVING_SIM,
         error="dense mean 2.9 %, max 13 %; attention means: decode 6 %, prefill 32 %, mixed 30 %; "
-        "end to end against a real run, overhead chosen on it: TTFT -0.6 %, TPOT +0.3 %, "
-        "E2E +0.1 %",
+        "end to end against a real run, overhead chosen on it: TTFT -0.3 %, TPOT +0.5 %, "
+        "E2E +0.3 %",
     ),
 }
 

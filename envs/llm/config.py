@@ -31,8 +31,9 @@ class EngineConfig:
     """One vLLM engine.
 
     Attributes:
-        block_size: tokens per KV block (multiple of 16).
-        kv_blocks: KV blocks of the pool, the null block included; 0: from the hardware's memory.
+        block_size: tokens per KV block, a multiple of 16; 0: the hardware file's, else 16.
+        kv_blocks: KV blocks of the pool, the null block included; 0: from the hardware's memory,
+            or what its file says, which goes for the next three as well.
         gpu_memory_utilization: share of memory the engine may use when `kv_blocks` is 0.
         max_num_batched_tokens: token budget of a step; 0: vLLM's default for the hardware.
         max_num_seqs: longest running batch; 0: vLLM's default for the hardware.
@@ -53,7 +54,7 @@ class EngineConfig:
         max_num_queued_requests: reject when this many wait; 0: never (vLLM answers 503).
     """
 
-    block_size: int = 16
+    block_size: int = 0
     kv_blocks: int = 0
     gpu_memory_utilization: float = 0.92
     max_num_batched_tokens: int = 0
@@ -73,8 +74,8 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         _require(
-            self.block_size > 0 and self.block_size % 16 == 0,
-            f"block_size must be a positive multiple of 16, not {self.block_size}",
+            self.block_size >= 0 and self.block_size % 16 == 0,
+            f"block_size must be a multiple of 16, not {self.block_size}",
         )
         _require_one_of("engine policy", self.policy, get_args(Policy))
         _require_one_of("admission", self.admission, get_args(Admission))
@@ -100,8 +101,10 @@ class ReplicaConfig:
     """One replica: what it runs on and how.
 
     Attributes:
-        hardware: name in `makespan.envs.llm.hardware.HARDWARE`.
-        model: name in `makespan.envs.llm.hardware.MODELS`, or path of a config.json.
+        hardware: name in `makespan.envs.llm.hardware.HARDWARE`, or path of the file of an engine
+            that was measured (`.toml`, see `makespan.envs.llm.hardware_file`).
+        model: name in `makespan.envs.llm.hardware.MODELS`, or path of a config.json; empty: what
+            the hardware file was measured with, else Llama-2-7B.
         tensor_parallel: number of GPUs that share the model.
         engine: engine settings.
         speed: factor on the step rate (2.0 halves every step time).
@@ -112,7 +115,7 @@ class ReplicaConfig:
     """
 
     hardware: str = "A100"
-    model: str = "Llama-2-7B"
+    model: str = ""
     tensor_parallel: int = 1
     engine: EngineConfig = field(default_factory=EngineConfig)
     speed: float = 1.0

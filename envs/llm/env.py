@@ -149,7 +149,7 @@ class LLMRouterEnv(SchedulingEnv[Fleet, RoutingDecision, dict[str, np.ndarray]],
     |----------------|----------------|------------------------------------------------------------|
     | `replicas`     | 4              | number of replicas, or a range `[low, high]` to draw from  |
     | `hardware`     | `"A100"`       | of all replicas, or a list that they take in turn          |
-    | `model`        | `"Llama-2-7B"` | model that is served                                       |
+    | `model`        | `""`           | model that is served; empty: Llama-2-7B                    |
     | `workload`     | `"azure_conv"` | name of a synthetic workload, or path of a trace           |
     | `rate`         | 12.0           | requests per second; 0: that of the workload               |
     | `requests`     | 1000           | requests per episode                                       |

@@ -30,8 +30,8 @@ class EpisodeConfig:
 
     Attributes:
         replicas: number of replicas, or a range `[low, high]` to draw it from.
-        hardware: of all replicas, or several names that they take in turn.
-        model: the model that is served.
+        hardware: of all replicas, or several names that they take in turn; hardware files too.
+        model: the model that is served; empty: a hardware file's own, else Llama-2-7B.
         workload: name of a synthetic workload, or path or catalogue name of a trace, of which every
             episode gets another window.
         rate: requests per second; 0: that of the workload.
@@ -48,7 +48,7 @@ class EpisodeConfig:
 
     replicas: int | Sequence[int] = 4
     hardware: str | Sequence[str] = "A100"
-    model: str = "Llama-2-7B"
+    model: str = ""
     workload: str = "azure_conv"
     rate: float = 12.0
     requests: int = 1000

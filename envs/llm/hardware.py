@@ -70,6 +70,9 @@ HARDWARE: Mapping[str, HardwareSpec] = {
     )
 }
 
+DEFAULT_BLOCK_SIZE = 16
+"""Tokens per KV block on a GPU (`vllm/config/cache.py`, 0.32)."""
+
 BYTES_PER_PARAMETER: Mapping[str, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
@@ -300,7 +303,7 @@ def kv_blocks(
     model: ModelConfig,
     tensor_parallel: int = 1,
     gpu_memory_utilization: float = EngineConfig.gpu_memory_utilization,
-    block_size: int = EngineConfig.block_size,
+    block_size: int = DEFAULT_BLOCK_SIZE,
     max_num_batched_tokens: int = 0,
     max_num_seqs: int = 0,
 ) -> int:

@@ -28,8 +28,8 @@ LAUNCH_MS = 0.012
 OVERHEAD_MS = 1.0
 """What an engine adds to every step, where nothing better is known.
 
-At 1.0 ms the RTX 4090 and RTX PRO 6000 sets reproduce two real vLLM 0.19 runs of 300 requests to
-1.2 % and 0.1 % in mean end-to-end latency; it was chosen on those runs, between 0.5 and 2.
+Of 0.5 and 1.0 ms, the one with which the closed form meets a run of a real vLLM 0.19 on an RTX PRO
+6000 better: +0.3 % of its mean end-to-end latency against -1.9 % (`docs/llm_serving.md`).
 """
 
 

@@ -1,4 +1,4 @@
-"""The fleet: timelines computed by hand, queueing theory, failures, and what the router sees."""
+"""The fleet: timelines computed by hand, failures, and what the router sees."""
 
 import math
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_fleets import STEP_S, due, fleet_of, least_requests, replica, status
+from toy_fleets import due, fleet_of, least_requests, replica, status
 
 from makespan.envs.core.contract import simulate
 from makespan.envs.llm.config import (
@@ -17,6 +17,7 @@ from makespan.envs.llm.config import (
     PredictorConfig,
     ReplicaConfig,
 )
+from makespan.experiments.fidelity.queueing import STEP_S
 from makespan.traces.workload import Request, Workload
 
 
@@ -102,59 +103,6 @@ def test_a_longer_engine_block_uses_the_last_of_its_hashes():
     wide = replica(block_size=32)
     fleet = simulate(fleet_of(requests, wide), least_requests)
     assert fleet.log["cached_tokens"].tolist() == [0, 32]
-
-
-def erlang_wait(arrival_rate, service_rate, servers):
-    """Mean wait in an M/M/c queue (Erlang C)."""
-    load = arrival_rate / service_rate
-    queued = load**servers / math.factorial(servers) * servers / (servers - load)
-    empty = sum(load**k / math.factorial(k) for k in range(servers)) + queued
-    return queued / empty / (servers * service_rate - arrival_rate)
-
-
-@pytest.mark.slow_in_python
-@pytest.mark.parametrize(("servers", "utilisation"), [(1, 0.5), (1, 0.8), (3, 0.8), (8, 0.9)])
-def test_waiting_time_is_that_of_mmc(servers, utilisation):
-    """With one-token prompts and constant steps an engine of c sequences is an M/M/c queue."""
-    tokens, requests, runs = 300, 20_000, 8
-    service_rate = 1 / (tokens * STEP_S)
-    rate = utilisation * servers * service_rate
-    waits = []
-    for seed in range(runs):
-        rng = np.random.default_rng([seed, servers])
-        arrivals = np.cumsum(rng.exponential(1 / rate, requests))
-        workload = Workload(arrivals, np.ones(requests), rng.geometric(1 / tokens, requests))
-        fleet = fleet_of(
-            workload,
-            replica(max_num_seqs=servers, kv_blocks=4000, max_model_len=30_000),
-            gauges=GaugeConfig(period_s=1e6),
-        )
-        log = simulate(fleet, least_requests).log
-        wait = log["first_token_s"] - log["arrival_s"] - STEP_S
-        waits.append(wait[requests // 10 :].mean())
-    mean, error = np.mean(waits), np.std(waits, ddof=1) / math.sqrt(runs)
-    # An arrival at a busy engine also waits for the step under way: at most one step.
-    expected = erlang_wait(rate, service_rate, servers)
-    assert expected - 4 * error < mean < expected + STEP_S + 4 * error
-
-
-@pytest.mark.slow_in_python
-def test_littles_law():
-    rng = np.random.default_rng(3)
-    workload = Workload(
-        np.cumsum(rng.exponential(0.05, 4000)), np.full(4000, 50), rng.integers(1, 60, 4000)
-    )
-    fleet = fleet_of(workload, replica(), replica(), gauges=GaugeConfig(period_s=0.01))
-    inside = []
-
-    def policy(decision):
-        inside.append(decision.requests.sum())
-        return least_requests(decision)
-
-    log = simulate(fleet, policy).log
-    # Poisson arrivals see time averages: the number in the system is the rate times the sojourn.
-    sojourn = (log["finish_s"] - log["arrival_s"]).mean()
-    assert np.mean(inside) == pytest.approx(workload.rate * sojourn, rel=0.05)
 
 
 def test_latency_is_the_sum_over_requests():

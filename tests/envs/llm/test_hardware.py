@@ -260,7 +260,11 @@ def test_resolve_takes_the_defaults_of_vllm(hardware, tokens, sequences):
 
 def test_resolve_keeps_what_was_given():
     engine = EngineConfig(
-        kv_blocks=100, max_num_batched_tokens=512, max_num_seqs=64, max_model_len=1000
+        block_size=32,
+        kv_blocks=100,
+        max_num_batched_tokens=512,
+        max_num_seqs=64,
+        max_model_len=1000,
     )
     replica = ReplicaConfig("H100", "Llama-3-8B", engine=engine)
     assert resolve(replica) == replica

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import reference_scheduler as reference
-from drive_makespan import free_list, waiting
 
 from makespan.envs.llm.config import EngineConfig, FleetConfig, ReplicaConfig
 from makespan.envs.llm.engines import Engines
 from makespan.envs.llm.memory import new_state
+from makespan.experiments.fidelity.scheduler.drive_makespan import free_list, waiting
 from makespan.traces.workload import Request, Workload
 
 REQUESTS = 30

@@ -4,18 +4,8 @@ from typing import Any
 
 from makespan.envs.llm.config import EngineConfig, FleetConfig, ReplicaConfig
 from makespan.envs.llm.fleet import STATUS, Fleet
-from makespan.envs.llm.step_time import ClosedForm
+from makespan.experiments.fidelity.queueing import CONSTANT
 from makespan.traces.workload import Workload
-
-STEP_S = 0.01
-CONSTANT = ClosedForm(
-    linear=((1000 * STEP_S, 0.0), (0.0, 0.0)),
-    decode=(0.0, 0.0, 0.0),
-    prefill=(0.0, 0.0, 0.0),
-    mixed=None,
-    lm_head=(0.0, 0.0),
-)
-"""Every step takes 10 ms, whatever is in it."""
 
 
 def replica(**engine):

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from step_record import arriving, record
 
 from makespan.envs.llm.config import EngineConfig, FleetConfig, ReplicaConfig
 from makespan.envs.llm.engines import Engines
 from makespan.envs.llm.memory import new_state
 from makespan.envs.llm.state import NONE, State
+from makespan.experiments.fidelity.scheduler.step_record import arriving, digest, record
 from makespan.traces.workload import HASH_BLOCK_TOKENS, Request, Workload
 
 SETTINGS = (
@@ -112,3 +112,12 @@ def records(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
         engines.complete(0, 0.0)
         yield record(**before, free_after=free_list(s))
+
+
+def outcome(case: dict[str, Any]) -> dict[str, Any]:
+    """The digest of every step, and how many requests were preempted; as `drive_vllm.outcome`."""
+    steps = list(records(case))
+    return {
+        "digests": [digest(step) for step in steps],
+        "preemptions": sum(len(step["preempted"]) for step in steps),
+    }

@@ -1,7 +1,7 @@
 """Drive the real vLLM scheduler through cases, in vLLM's own environment.
 
-    python tests/vllm/drive_vllm.py CASES RESULTS
-    python tests/vllm/drive_vllm.py CASES RESULTS STEP
+    python experiments/fidelity/scheduler/drive_vllm.py CASES RESULTS
+    python experiments/fidelity/scheduler/drive_vllm.py CASES RESULTS STEP
 
 Reads a case a line (see `step_record.py`), and writes a line each: the digest of every step, and
 how many requests were preempted; with STEP, the whole record of that step instead. No model runs: a

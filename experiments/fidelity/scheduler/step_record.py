@@ -1,6 +1,7 @@
 """What one step of a scheduler did, as both sides of the comparison write it down.
 
-Imported by the tests and, in vLLM's own environment, by `drive_vllm.py`; so it needs neither.
+Imported by `drive_makespan.py` and, in vLLM's own environment, by `drive_vllm.py` as the file next
+to it; so it needs nothing of either.
 
 A *case* is a JSON object: the engine's settings by the names of `makespan`'s `EngineConfig`, and
 `requests`, each with `prompt_tokens`, `output_tokens`, `priority`, `arrival_s`, `text` and `shared`

@@ -1,18 +1,19 @@
 """A few cases with what the real vLLM did in them, for machines that do not have it.
 
-python tests/vllm/golden.py     writes golden.json anew; needs `make vllm`
+    python -m makespan.experiments.fidelity.scheduler.golden
+
+writes `golden.json` anew; needs `make vllm`.
 """
 
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from random_cases import random_case
-from real_vllm import drive, interpreter
+from makespan.experiments.fidelity.scheduler.random_cases import random_case
+from makespan.experiments.fidelity.scheduler.real_vllm import ABSENT, drive, environment
 
 FILE = Path(__file__).with_name("golden.json")
 SEEDS = range(1000, 1024)
@@ -37,16 +38,19 @@ def entry(seed: int, outcome: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def entries() -> list[dict[str, Any]]:
+    """The lines of the file."""
+    return json.loads(FILE.read_text())
+
+
 def main() -> None:
     """Ask vLLM, and write the file."""
-    python = interpreter()
-    if python is None:
-        sys.exit("the real vLLM is not here: make vllm")
-    with tempfile.TemporaryDirectory() as folder:
-        cases = [random_case(seed, REQUESTS) for seed in SEEDS]
-        outcomes = drive(python, cases, Path(folder))
-    entries = [json.dumps(entry(*pair)) for pair in zip(SEEDS, outcomes, strict=True)]
-    FILE.write_text("[\n" + ",\n".join(entries) + "\n]\n")
+    vllm = environment()
+    if vllm is None:
+        sys.exit(ABSENT)
+    outcomes = drive(vllm, [random_case(seed, REQUESTS) for seed in SEEDS])
+    lines = [json.dumps(entry(*pair)) for pair in zip(SEEDS, outcomes, strict=True)]
+    FILE.write_text("[\n" + ",\n".join(lines) + "\n]\n")
 
 
 if __name__ == "__main__":

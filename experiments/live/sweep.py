@@ -1,0 +1,396 @@
+"""Measure how long a running engine's steps take, from outside.
+
+Three kinds of steps, at points spread over what the engine's limits allow:
+
+    prefill   one prompt alone: the time from scheduling to the first token
+    decode    a batch that only decodes: the mean gap between its tokens
+    mixed     a prompt that joins such a batch: how much longer the others' tokens take for it
+
+A batch that decodes is started once and used for both: first its own steps, then prompts that
+join it. Where the engine keeps prefixes, some prompts begin with a text that it has, and so are
+computed on top of a context. Points follow a Halton sequence, so that any number of them covers the
+ranges evenly and the time budget may end the sweep anywhere.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+
+from makespan.experiments.live.client import (
+    HARMLESS_TOKENS,
+    Answer,
+    Client,
+    Limits,
+    Metrics,
+    ServerError,
+)
+
+Kind = Literal["prefill", "decode", "mixed"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# Metrics; times are taken by the engine's own clock.
+PREFILLS = "vllm:request_prefill_time_seconds_count"
+PREFILL_S = "vllm:request_prefill_time_seconds_sum"
+TOKEN_GAPS = ("vllm:inter_token_latency_seconds_count", "vllm:inter_token_latency_seconds_sum")
+STEPS = "vllm:iteration_tokens_total_count"
+CACHED = "vllm:prefix_cache_hits_total"
+
+WARM_UP = (1, 16, 128, 512)
+"""Prompts that are answered before anything is timed: first-time costs are not a step's."""
+
+STEADY_STEPS = 12
+"""Steps whose mean is one measurement of a decoding batch."""
+
+JOINING = 4
+"""Prompts that join each decoding batch, one after another."""
+
+BATCH_STEPS = STEADY_STEPS + 8 * JOINING
+"""Tokens that each sequence of such a batch may get, roughly."""
+
+PREFILLS_PER_ROUND = 3
+"""Prompts measured alone between two decoding batches."""
+
+MOST_SEQUENCES = 4096
+"""Batches beyond this are not looked for."""
+
+DRAIN_TIMEOUT_S = 60.0
+"""Until requests that were cut off must be gone."""
+
+SETTLED_POLLS = 6
+"""Looks at a batch that neither grows nor takes in what waits, until it counts as full."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured step; the names are those of `makespan.envs.llm.step_kernels`.
+
+    Attributes:
+        kind: see the head of this file.
+        decode_sequences, decode_context, prefill_tokens, prefill_work: what the step did.
+        seconds: how long it took.
+    """
+
+    kind: Kind
+    decode_sequences: int
+    decode_context: int
+    prefill_tokens: int
+    prefill_work: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """What bounds a step; found by trying, since no metric tells.
+
+    Attributes:
+        max_num_seqs: longest running batch.
+        max_num_batched_tokens: token budget of a step.
+    """
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+
+
+@dataclass
+class Sweep:
+    """The measurements of one server.
+
+    Attributes:
+        client: connection to the server, which must have nothing else to do.
+        limits: of its engine.
+        seed: of the prompts' tokens.
+        measured: what has been measured so far.
+        outside_s: seconds that each prompt alone spent outside the engine, on its way in and out.
+    """
+
+    client: Client
+    limits: Limits
+    seed: int = 0
+    measured: list[Measurement] = field(default_factory=list)
+    outside_s: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng(self.seed)
+        self._known = self.prompt(self._longest_prompt)
+        self._longest_batch = 0
+
+    def prompt(self, tokens: int) -> list[int]:
+        """Random tokens, which no cache has seen."""
+        return self._rng.integers(*HARMLESS_TOKENS, tokens).tolist()
+
+    async def require_idle(self) -> None:
+        """Refuse to measure a server that serves others: their tokens would be in every step.
+
+        Raises:
+            ServerError: something is running or waiting there.
+        """
+        metrics = await self.client.metrics()
+        busy = metrics.get("vllm:num_requests_running", 0.0)
+        busy += metrics.get("vllm:num_requests_waiting", 0.0)
+        if busy:
+            raise ServerError(f"{self.client.url} is serving {busy:.0f} requests: measure it idle")
+
+    async def batch_limits(self) -> BatchLimits:
+        """Find the limits of a batch."""
+        for tokens in WARM_UP:
+            await self.client.complete(self.prompt(min(tokens, self.limits.max_model_len - 8)), 4)
+        sequences = await self._max_num_seqs()
+        return BatchLimits(sequences, await self._max_num_batched_tokens(sequences))
+
+    async def run(self, batch: BatchLimits, progress: Callable[[int], None]) -> None:
+        """Measure until cancelled; `progress` is told how many steps were measured."""
+        for point in _halton(2 * PREFILLS_PER_ROUND + 2 + 2 * JOINING, self.seed):
+            pairs = [(point[i], point[i + 1]) for i in range(0, len(point), 2)]
+            for size, context in pairs[:PREFILLS_PER_ROUND]:
+                await self._measure_prefill(batch, size, context)
+                progress(len(self.measured))
+            await self._measure_batch(batch, *pairs[PREFILLS_PER_ROUND:])
+            progress(len(self.measured))
+
+    # Limits of a batch.
+
+    async def _max_num_seqs(self) -> int:
+        """The longest batch that runs when ever more requests come at once."""
+        wanted = 8
+        while wanted < MOST_SEQUENCES and await self._all_run(wanted):
+            wanted *= 2
+        return self._longest_batch
+
+    async def _all_run(self, wanted: int) -> bool:
+        """Whether `wanted` requests run at once; False once some wait and the batch has settled."""
+        tokens = min(1024, self.limits.max_model_len // 2)
+        prompts = [self.prompt(4) for _ in range(wanted)]
+        asked = asyncio.create_task(self.client.answer_all(prompts, tokens))
+        settled = 0
+        try:
+            while not asked.done() and settled < SETTLED_POLLS:
+                metrics = await self.client.metrics()
+                running = int(metrics.get("vllm:num_requests_running", 0.0))
+                if running >= wanted:
+                    self._longest_batch = running
+                    return True
+                waiting = metrics.get("vllm:num_requests_waiting", 0.0)
+                settled = settled + 1 if waiting and running == self._longest_batch else 0
+                self._longest_batch = max(running, self._longest_batch)
+                await asyncio.sleep(0.05)
+            return False
+        finally:
+            await _cut_off([asked])
+            await self._drained()
+
+    async def _max_num_batched_tokens(self, sequences: int) -> int:
+        """The most prompt tokens that one step takes.
+
+        Budgets are usually powers of two, so these are tried first. A pool too small to tell bounds
+        the steps itself.
+        """
+        most = min(self.limits.pool_tokens // 2, max(sequences - 1, 1) * self._longest_prompt)
+        low, high = 0, 64
+        while high < most and await self._fits_a_step(high + 1):
+            low, high = high + 1, min(2 * high, most)
+        if await self._fits_a_step(high):
+            return high
+        while high - low > 1:
+            middle = (low + high) // 2
+            if await self._fits_a_step(middle):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    async def _fits_a_step(self, tokens: int) -> bool:
+        """Whether so many tokens go at once.
+
+        As one prompt; or where that would be too long, as several that come while another one keeps
+        the engine busy, so that they are scheduled together.
+        """
+        lengths = [] if tokens <= self._longest_prompt else [min(self._longest_prompt, 64)]
+        alone = len(lengths)
+        while tokens:
+            lengths.append(min(tokens, self._longest_prompt))
+            tokens -= lengths[-1]
+        before = await self.client.metrics()
+        await self.client.answer_all([self.prompt(length) for length in lengths])
+        after = await self._settled(before, PREFILLS, len(lengths))
+        return after[STEPS] - before[STEPS] <= alone + 1
+
+    @property
+    def _longest_prompt(self) -> int:
+        return self.limits.max_model_len - 2
+
+    # Steps.
+
+    async def _measure_prefill(self, batch: BatchLimits, size: float, context: float) -> None:
+        prompt = self._joining(size, context, batch.max_num_batched_tokens)
+        before = await self.client.metrics()
+        answer = await self.client.complete(prompt, 1)
+        after = await self._settled(before, PREFILLS, 1)
+        seconds = after[PREFILL_S] - before[PREFILL_S]
+        self.outside_s.append(answer.token_s[0] - answer.sent_s - seconds)
+        tokens, work = _computed(len(prompt), before, after)
+        self.measured.append(Measurement("prefill", 0, 0, tokens, work, seconds))
+
+    async def _measure_batch(
+        self,
+        batch: BatchLimits,
+        shape: tuple[float, float],
+        *joining: tuple[float, float],
+    ) -> None:
+        """One decoding batch, and the prompts that join it; all given by numbers in [0, 1]."""
+        size, context = shape
+        sequences = _logarithmic(size, max(batch.max_num_seqs - 1, 1))
+        room = self.limits.pool_tokens * 3 // 4 // sequences - BATCH_STEPS
+        room = min(room, self._longest_prompt - 2 * BATCH_STEPS)
+        longest = min(batch.max_num_batched_tokens - sequences, self.limits.pool_tokens // 8)
+        async with self._decoding(sequences, max(round(context * room), 1)) as decoding:
+            usual = await self._measure_decode(decoding)
+            for pair in joining:
+                await self._measure_mixed(decoding, usual, self._joining(*pair, max(longest, 1)))
+
+    def _joining(self, size: float, context: float, longest: int) -> list[int]:
+        """A prompt of which at most `longest` tokens are new; every other one has a known start."""
+        new = _logarithmic(size, min(longest, self._longest_prompt))
+        if not self.limits.prefix_caching or context < 0.5:
+            return self.prompt(new)
+        room = min(self._longest_prompt, self.limits.pool_tokens // 8) - new
+        known = max(round((2 * context - 1) * room), 0)
+        return self._known[:known] + self.prompt(new)
+
+    @asynccontextmanager
+    async def _decoding(self, sequences: int, context: int) -> AsyncIterator["_Decoding"]:
+        """So many requests that all decode; cut off in the end."""
+        tokens = self.limits.max_model_len - context - 1
+        answers = [Answer(time.perf_counter(), []) for _ in range(sequences)]
+        streams = [
+            asyncio.create_task(self.client.stream(self.prompt(context), tokens, answer))
+            for answer in answers
+        ]
+        decoding = _Decoding(answers, streams, context)
+        try:
+            await decoding.advance(1)
+            yield decoding
+        finally:
+            await _cut_off(streams)
+            await self._drained()
+
+    async def _measure_decode(self, decoding: "_Decoding") -> float:
+        """Seconds of a step of the batch, also noted as a measurement."""
+        before, start = await self.client.metrics(), decoding.context
+        await decoding.advance(STEADY_STEPS)
+        steps, seconds = _decoded(before, await self.client.metrics(), decoding.sequences)
+        context = (start + decoding.context) // 2
+        each = seconds / steps
+        self.measured.append(Measurement("decode", decoding.sequences, context, 0, 0.0, each))
+        return each
+
+    async def _measure_mixed(self, decoding: "_Decoding", usual: float, prompt: list[int]) -> None:
+        """The step that computes `prompt`; `usual` is the time of the batch's other steps."""
+        before = await self.client.metrics()
+        await self.client.complete(prompt, 1)
+        after = await self._settled(before, PREFILLS, 1)
+        steps, seconds = _decoded(before, after, decoding.sequences)
+        mixed = seconds - (steps - 1) * usual
+        tokens, work = _computed(len(prompt), before, after)
+        if mixed > 0:  # else the other steps were disturbed
+            self.measured.append(
+                Measurement("mixed", decoding.sequences, decoding.context, tokens, work, mixed)
+            )
+
+    async def _settled(self, before: Metrics, name: str, by: int) -> Metrics:
+        """The metrics once the counter `name` has grown by `by`: they trail the answers."""
+        end = time.perf_counter() + 5.0
+        while time.perf_counter() < end:
+            after = await self.client.metrics()
+            if after.get(name, 0.0) >= before.get(name, 0.0) + by:
+                return after
+            await asyncio.sleep(0.005)
+        raise ServerError(f"{self.client.url}/metrics: {name} does not count what was answered")
+
+    async def _drained(self) -> None:
+        """Wait until the engine has let go of requests that were cut off."""
+        end = time.perf_counter() + DRAIN_TIMEOUT_S
+        while (await self.client.metrics()).get("vllm:num_requests_running", 0.0):
+            if time.perf_counter() > end:
+                raise ServerError(f"{self.client.url} serves others while it is measured")
+            await asyncio.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    """Requests that decode together.
+
+    Attributes:
+        answers: what has come of each.
+        streams: the tasks that receive them.
+        prompt_tokens: length of each prompt.
+    """
+
+    answers: list[Answer]
+    streams: list[asyncio.Task[None]]
+    prompt_tokens: int
+
+    @property
+    def sequences(self) -> int:
+        return len(self.answers)
+
+    @property
+    def context(self) -> int:
+        """Tokens that a step reads now, over all sequences."""
+        return sum(self.prompt_tokens + len(answer.token_s) for answer in self.answers)
+
+    async def advance(self, steps: int) -> None:
+        """Wait until each has got so many more tokens.
+
+        Raises:
+            ServerError: one of them ended before.
+        """
+        wanted = [len(answer.token_s) + steps for answer in self.answers]
+        while any(len(a.token_s) < n for a, n in zip(self.answers, wanted, strict=True)):
+            for stream in self.streams:
+                if stream.done():
+                    stream.result()
+                    raise ServerError("an answer ended before the length that was asked for")
+            await asyncio.sleep(0.002)
+
+
+async def _cut_off(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel requests, which closes their connections and takes them out of the engine."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _computed(prompt_tokens: int, before: Metrics, after: Metrics) -> tuple[int, float]:
+    """Tokens of a prompt that were computed between two readings, and their prefill work."""
+    context = round(after.get(CACHED, 0.0) - before.get(CACHED, 0.0))
+    tokens = prompt_tokens - context
+    return tokens, tokens * (context + tokens / 2)
+
+
+def _decoded(before: Metrics, after: Metrics, sequences: int) -> tuple[float, float]:
+    """Steps between two readings in which all `sequences` got a token, and seconds that they took.
+
+    By the engine's own clock: tokens are late at the client when the API server is busy.
+    """
+    count, total = (after[name] - before[name] for name in TOKEN_GAPS)
+    return count / sequences, total / sequences
+
+
+def _logarithmic(x: float, most: int) -> int:
+    """From 1 (`x` 0) to `most` (`x` 1), evenly on a logarithmic scale."""
+    return round(math.exp(x * math.log(most)))
+
+
+def _halton(dimensions: int, seed: int) -> Iterator[list[float]]:
+    from scipy.stats import qmc
+
+    sequence = qmc.Halton(dimensions, rng=seed)
+    while True:
+        yield sequence.random(1)[0].tolist()

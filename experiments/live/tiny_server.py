@@ -1,0 +1,184 @@
+"""A real vLLM on this machine's CPU, serving a tiny model with random weights.
+
+The weights do not matter for timing, and nothing is downloaded. The engine computes on one core, so
+that the API server and the client have another.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from makespan.experiments.live.client import ServerError
+
+START_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 20.0
+
+VOCABULARY = 512
+
+TINY_LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 512,
+    "intermediate_size": 1408,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 4096,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "torch_dtype": "bfloat16",
+}
+"""Big enough that computing outweighs the HTTP around it: some 7 ms a step. In bfloat16, since
+float32 products take 20 % longer for two tokens than for four, which no closed form follows. Few
+heads of keys and values, since a CPU reads blocks that requests share from its cache, faster than
+others."""
+
+OPTIONS = {
+    "--load-format": "dummy",
+    "--dtype": "bfloat16",
+    "--host": "127.0.0.1",
+    "--max-model-len": "2048",
+    "--max-num-seqs": "16",
+    "--block-size": "32",
+    "--num-gpu-blocks-override": "193",
+    "--distributed-executor-backend": "uni",
+}
+"""A KV cache of 6,144 tokens, so small that 16 long sequences run out of it. One process computes
+and schedules: with a worker apart, both wait for each other in busy loops, and two cores are not
+enough for them, the API server and the client."""
+
+FLAGS = ("--enforce-eager", "--no-async-scheduling")
+"""Asynchronous scheduling is not modelled."""
+
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else the CPU platform undoes "uni"
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+@contextmanager
+def serving(vllm: Path) -> Iterator[str]:
+    """Start a server and give its URL; it is stopped whatever happens, SIGTERM included.
+
+    Args:
+        vllm: the environment that has vLLM.
+
+    Raises:
+        ServerError: it does not start; the message has the end of what it printed.
+    """
+    with tempfile.TemporaryDirectory(prefix="makespan-vllm-") as name, _terminated_as_interrupted():
+        folder = Path(name)
+        write_model(folder / "tiny")
+        port = _free_port()
+        with (folder / "log").open("w") as log:
+            process = _start(vllm, folder / "tiny", port, log)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait(process, url, folder / "log")
+            yield url
+        finally:
+            _stop(process)
+
+
+def write_model(folder: Path) -> None:
+    """Configuration and tokenizer (of whole words): what vLLM needs of a model without weights."""
+    words = ["<unk>", "<s>", "</s>", *(f"w{i}" for i in range(3, VOCABULARY))]
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {
+            "type": "WordLevel",
+            "vocab": {word: i for i, word in enumerate(words)},
+            "unk_token": "<unk>",
+        },
+    }
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    settings = special | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in (
+        ("config.json", TINY_LLAMA),
+        ("tokenizer.json", tokenizer),
+        ("tokenizer_config.json", settings),
+    ):
+        (folder / file).write_text(json.dumps(content))
+
+
+def _start(vllm: Path, model: Path, port: int, log: Any) -> subprocess.Popen[bytes]:
+    options = [text for pair in OPTIONS.items() for text in pair]
+    command = [vllm / "bin" / "python", vllm / "bin" / "vllm", "serve", model, *options, *FLAGS]
+    try:
+        return subprocess.Popen(
+            [*command, "--served-model-name", "tiny-llama", "--port", str(port)],
+            env=os.environ | ENVIRONMENT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a group of its own, so that its workers end with it
+        )
+    except OSError as error:
+        raise ServerError(f"vLLM in {vllm} does not start: {error}") from None
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    """Until the server is ready."""
+    end = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    printed = log.read_text(errors="replace")[-2000:]
+    raise ServerError(f"vLLM did not start within {START_TIMEOUT_S:.0f} s; it printed:\n{printed}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and its workers, by force if need be."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(STOP_TIMEOUT_S)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, which unwinds; by itself it would leave the server."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

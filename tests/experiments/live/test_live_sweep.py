@@ -1,0 +1,62 @@
+"""Measuring a server, against one whose limits are known."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from fake_vllm import FakeVLLM
+
+from makespan.experiments.live.client import Client, ServerError
+from makespan.experiments.live.sweep import BatchLimits, Sweep
+
+
+def with_sweep(server, use):
+    """What `use(sweep)` gives."""
+
+    async def run():
+        async with server.serving() as url, Client(url) as client:
+            return await use(Sweep(client, await client.limits()))
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(("sequences", "budget"), [(6, 100), (20, 128), (3, 257)])
+def test_limits_of_a_batch_are_found(sequences, budget):
+    server = FakeVLLM(max_num_seqs=sequences, budget=budget)
+    found = with_sweep(server, lambda sweep: sweep.batch_limits())
+    assert found == BatchLimits(sequences, budget)
+
+
+def test_a_pool_too_small_to_tell_bounds_the_steps():
+    server = FakeVLLM(max_num_seqs=6, budget=4096)
+    found = with_sweep(server, lambda sweep: sweep.batch_limits())
+    assert found.max_num_batched_tokens >= 100 * 16 // 2
+
+
+def test_steps_of_all_kinds_are_measured_within_the_limits():
+    server = FakeVLLM(max_num_seqs=6, budget=100)
+
+    async def some(sweep):
+        def stop(count):
+            if count >= 30:
+                raise TimeoutError
+
+        with pytest.raises(TimeoutError):
+            await sweep.run(BatchLimits(6, 100), stop)
+        return sweep.measured
+
+    measured = with_sweep(server, some)
+    assert set(Counter(m.kind for m in measured)) == {"prefill", "decode", "mixed"}
+    for m in measured:
+        assert m.seconds > 0
+        assert m.decode_sequences < 6
+        assert m.decode_sequences + m.prefill_tokens <= 100
+        assert m.decode_context + m.prefill_tokens < 1600
+        assert m.prefill_work == m.prefill_tokens**2 / 2
+    assert max(server.lengths) < server.max_model_len
+    assert not server.running  # what was cut off is gone
+
+
+def test_a_server_that_serves_others_is_refused():
+    with pytest.raises(ServerError, match="is serving 2 requests"):
+        with_sweep(FakeVLLM(extra=2), lambda sweep: sweep.require_idle())
