@@ -197,8 +197,8 @@ def _print(found: Calibration, path: Path) -> None:
     screen.print("errors of the fit on steps that it had not seen (cross-validation):")
     screen.print(table)
     screen.print(
-        f"a request also spends {1000 * found.outside_s:.1f} ms outside the engine, which simulated "
-        "latencies leave out",
+        f"a request also spends {1000 * found.outside_s:.1f} ms outside the engine, "
+        "which simulated latencies leave out",
         soft_wrap=True,
     )
     caching = "" if found.limits.prefix_caching else " --engine.no-enable-prefix-caching"

@@ -2,12 +2,13 @@
 
 A server with a tiny model is started and measured (`makespan.experiments.calibrate`). Then three
 workloads that the calibration has not seen are replayed against it over HTTP, and the simulator
-predicts each from the calibration alone: nothing is fitted to a replay. One workload is replayed
-twice with other words in its prompts, which tells how much of a difference is the machine's noise.
+predicts each from the calibration alone: nothing is fitted to a replay. Every workload is replayed
+twice, minutes apart and with other words in its prompts: the prediction is held against both
+together, and how far they are from each other is the machine's noise.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ PREEMPTIONS = "vllm:num_preemptions_total"
 CALIBRATION_SEED = 0
 WORKLOAD_SEED = 1
 PROMPT_SEEDS = (2, 3)
-"""Of the words of the prompts, in the first replay and in the second."""
+"""Of the words of the prompts, in each replay."""
 
 CAPACITY_REQUESTS = 2000
 
@@ -46,7 +47,7 @@ P99_AIM = 0.10
 """For the end-to-end latency; the others are shown."""
 
 LIVE = "vLLM on this machine's CPU, a tiny model with random weights"
-NOISE = "the same requests with other words, after the first replay"
+NOISE = "the first of two replays of the same requests, held against the second"
 
 Columns = dict[str, np.ndarray]
 
@@ -59,13 +60,24 @@ class Trial:
         what: what kind it is, in words.
         shape: its requests; the rate is set by `load`.
         load: arrivals over what the engine could serve, as simulated.
-        twice: replayed again, for the noise.
     """
 
     what: str
     shape: SyntheticConfig
     load: float
-    twice: bool = False
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay gave.
+
+    Attributes:
+        latencies: by name, see `recorded_run.latencies`.
+        preemptions: how many there were.
+    """
+
+    latencies: Columns
+    preemptions: float
 
 
 TRIALS = (
@@ -78,7 +90,6 @@ TRIALS = (
             output=LogNormal(mean=60, median=48, longest=200),
         ),
         load=0.6,
-        twice=True,
     ),
     Trial(
         "bursty, shared prefixes",
@@ -130,25 +141,26 @@ async def _rows(url: str) -> list[Row]:
     async with Client(url) as client:
         with progress_in_seconds(CALIBRATION_S) as show:
             found = await calibrate(client, CALIBRATION_S, CALIBRATION_SEED, show)
-        return [row for trial in TRIALS for row in await _compare(client, trial, found)]
+        return await compare(client, found, TRIALS)
 
 
-async def _compare(client: Client, trial: Trial, found: Calibration) -> list[Row]:
-    """The rows of one workload: measured, and predicted."""
+async def compare(client: Client, found: Calibration, trials: Sequence[Trial]) -> list[Row]:
+    """Replay all trials, then all of them again; the rows of each."""
     fleet = fleet_of(found.hardware)
-    workload = workload_of(trial, fleet)
-    predicted = predict(workload, fleet, found.outside_s)
-    before = await client.metrics()
-    measured = await _replay(client, trial.what, workload, PROMPT_SEEDS[0])
-    after = await client.metrics()
-    rows = latency_rows(trial.what, measured, predicted)
-    preempted = after[PREEMPTIONS] - before[PREEMPTIONS]
-    ours = float(predicted["preemptions"].sum())
-    if preempted or ours:
-        rows.append(Row(f"{trial.what}: preemptions", LIVE, preempted, ours, None, "absolute"))
-    if trial.twice:
-        again = await _replay(client, f"{trial.what}, again", workload, PROMPT_SEEDS[1])
-        rows += noise_rows(trial.what, measured, again)
+    workloads = [workload_of(trial, fleet) for trial in trials]
+    passes = [
+        [
+            await _replay(client, trial.what, workload, seed)
+            for trial, workload in zip(trials, workloads, strict=True)
+        ]
+        for seed in PROMPT_SEEDS
+    ]
+    rows: list[Row] = []
+    for trial, workload, *replays in zip(trials, workloads, *passes, strict=True):
+        predicted = predict(workload, fleet, found.outside_s)
+        rows += latency_rows(trial.what, replays, predicted)
+        rows += preemption_rows(trial.what, replays, predicted)
+        rows += noise_rows(trial.what, *replays)
     return rows
 
 
@@ -175,35 +187,48 @@ def workload_of(trial: Trial, fleet: FleetConfig) -> Workload:
     return without_answers(generate(shape, WORKLOAD_SEED))
 
 
-async def _replay(client: Client, what: str, workload: Workload, seed: int) -> Columns:
+async def _replay(client: Client, what: str, workload: Workload, seed: int) -> Replay:
+    before = await client.metrics()
     with progress() as bars:
         task = bars.add_task(what, total=len(workload))
-        return await replay(
+        log = await replay(
             client, workload, seed, lambda answered: bars.update(task, completed=answered)
         )
+    after = await client.metrics()
+    return Replay(_latencies(log), after[PREEMPTIONS] - before[PREEMPTIONS])
 
 
-def latency_rows(what: str, measured: Columns, predicted: Columns) -> list[Row]:
+def latency_rows(what: str, replays: Sequence[Replay], predicted: Columns) -> list[Row]:
     """Mean of every latency, and the 99th percentile of the end-to-end latency."""
-    theirs, ours = _latencies(measured), _latencies(predicted)
-    found = [
+    ours = _latencies(predicted)
+    rows = [
         Row(
             f"{what}: {LATENCIES[name]}, mean",
             LIVE,
-            float(theirs[name].mean()),
+            _mean(replay.latencies[name].mean() for replay in replays),
             float(ours[name].mean()),
             MEAN_AIM if name == "E2E" else None,
             unit=UNITS[name],
         )
         for name in LATENCIES
     ]
-    p99 = [float(np.percentile(each["E2E"], 99)) for each in (theirs, ours)]
-    return [*found, Row(f"{what}: {LATENCIES['E2E']}, p99", LIVE, *p99, P99_AIM, unit="s")]
+    theirs = _mean(np.percentile(replay.latencies["E2E"], 99) for replay in replays)
+    p99 = float(np.percentile(ours["E2E"], 99))
+    return [*rows, Row(f"{what}: {LATENCIES['E2E']}, p99", LIVE, theirs, p99, P99_AIM, unit="s")]
 
 
-def noise_rows(what: str, first: Columns, second: Columns) -> list[Row]:
+def preemption_rows(what: str, replays: Sequence[Replay], predicted: Columns) -> list[Row]:
+    """How often requests were preempted, where any were."""
+    theirs = _mean(replay.preemptions for replay in replays)
+    ours = float(predicted["preemptions"].sum())
+    if not (theirs or ours):
+        return []
+    return [Row(f"{what}: preemptions", LIVE, theirs, ours, None, "absolute")]
+
+
+def noise_rows(what: str, first: Replay, second: Replay) -> list[Row]:
     """How far two replays of one workload are apart."""
-    one, other = _latencies(first)["E2E"], _latencies(second)["E2E"]
+    one, other = first.latencies["E2E"], second.latencies["E2E"]
     figures = {
         "mean": (one.mean(), other.mean()),
         "p99": (np.percentile(one, 99), np.percentile(other, 99)),
@@ -214,6 +239,10 @@ def noise_rows(what: str, first: Columns, second: Columns) -> list[Row]:
         )
         for name, pair in figures.items()
     ]
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _latencies(log: Columns) -> Columns:

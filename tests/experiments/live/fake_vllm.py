@@ -137,6 +137,8 @@ class FakeVLLM:
         self.waiting += sequences[1:]
         try:
             return await (self.wait(sequences) if many else self.stream(request, sequences[0]))
+        except ConnectionResetError:  # cut off by the client
+            return web.Response()
         finally:
             for sequence in sequences:
                 for queue in (self.running, self.waiting):
