@@ -27,6 +27,9 @@ from makespan.experiments.live.sweep import KINDS, BatchLimits, Kind, Measuremen
 from makespan.experiments.watching import progress, warnings_in_a_line
 from makespan.experiments.whole_file import write_text
 
+BATCHES = 30
+"""Decoding batches that should fit into the time budget, whatever contexts the engine allows."""
+
 Progress = Callable[[str, int], None]
 """Told what is being done, and how many steps have been measured."""
 
@@ -115,7 +118,7 @@ async def calibrate(client: Client, seconds: float, seed: int, show: Progress) -
     deadline = time.perf_counter() + seconds
     version = await client.check_version()
     limits = await client.limits()
-    sweep = Sweep(client, limits, seed)
+    sweep = Sweep(client, limits, seconds / BATCHES, seed)
     await sweep.require_idle()
     batch = BatchLimits(0, 0)
     try:

@@ -105,13 +105,15 @@ class Sweep:
     Attributes:
         client: connection to the server, which must have nothing else to do.
         limits: of its engine.
-        seed: of the prompts' tokens.
+        batch_s: seconds that the prompts of a decoding batch may take; limits its contexts.
+        seed: of the prompts' tokens, and of the points.
         measured: what has been measured so far.
         outside_s: seconds that each prompt alone spent outside the engine, on its way in and out.
     """
 
     client: Client
     limits: Limits
+    batch_s: float = 5.0
     seed: int = 0
     measured: list[Measurement] = field(default_factory=list)
     outside_s: list[float] = field(default_factory=list)
@@ -180,6 +182,8 @@ class Sweep:
                 settled = settled + 1 if waiting and running == self._longest_batch else 0
                 self._longest_batch = max(running, self._longest_batch)
                 await asyncio.sleep(0.05)
+            if asked.done():
+                asked.result()  # if it was refused, that is the error
             return False
         finally:
             await _cut_off([asked])
@@ -209,17 +213,21 @@ class Sweep:
         """Whether so many tokens go at once.
 
         As one prompt; or where that would be too long, as several that come while another one keeps
-        the engine busy, so that they are scheduled together.
+        the engine busy, so that they are scheduled together. A server that is slow to take them in
+        spoils that now and then, so the majority of three tries decides.
         """
-        lengths = [] if tokens <= self._longest_prompt else [min(self._longest_prompt, 64)]
-        alone = len(lengths)
-        while tokens:
-            lengths.append(min(tokens, self._longest_prompt))
-            tokens -= lengths[-1]
+        if tokens <= self._longest_prompt:
+            return await self._steps([tokens]) == 1
+        full, rest = divmod(tokens, self._longest_prompt)
+        lengths = [64, *[self._longest_prompt] * full, *[rest] * (rest > 0)]
+        return sum([await self._steps(lengths) <= 2 for _ in range(3)]) >= 2
+
+    async def _steps(self, lengths: Sequence[int]) -> float:
+        """Steps that the engine makes for prompts of these lengths that come together."""
         before = await self.client.metrics()
         await self.client.answer_all([self.prompt(length) for length in lengths])
         after = await self._settled(before, PREFILLS, len(lengths))
-        return after[STEPS] - before[STEPS] <= alone + 1
+        return after[STEPS] - before[STEPS]
 
     @property
     def _longest_prompt(self) -> int:
@@ -248,11 +256,17 @@ class Sweep:
         sequences = _logarithmic(size, max(batch.max_num_seqs - 1, 1))
         room = self.limits.pool_tokens * 3 // 4 // sequences - BATCH_STEPS
         room = min(room, self._longest_prompt - 2 * BATCH_STEPS)
+        room = min(room, int(self.batch_s * self._prompt_tokens_per_s) // sequences)
         longest = min(batch.max_num_batched_tokens - sequences, self.limits.pool_tokens // 8)
         async with self._decoding(sequences, max(round(context * room), 1)) as decoding:
             usual = await self._measure_decode(decoding)
             for pair in joining:
                 await self._measure_mixed(decoding, usual, self._joining(*pair, max(longest, 1)))
+
+    @property
+    def _prompt_tokens_per_s(self) -> float:
+        """The highest rate at which a prompt was computed so far."""
+        return max(m.prefill_tokens / m.seconds for m in self.measured if m.kind == "prefill")
 
     def _joining(self, size: float, context: float, longest: int) -> list[int]:
         """A prompt of which at most `longest` tokens are new; every other one has a known start."""

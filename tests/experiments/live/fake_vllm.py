@@ -30,6 +30,8 @@ vllm:iteration_tokens_total_sum{{engine="0"}} 0
 vllm:request_prefill_time_seconds_bucket{{engine="0",le="+Inf"}} {prefills}
 vllm:request_prefill_time_seconds_count{{engine="0"}} {prefills}
 vllm:request_prefill_time_seconds_sum{{engine="0"}} {prefill_s}
+# TYPE vllm:num_preemptions counter
+vllm:num_preemptions_total{{engine="0"}} 0
 # TYPE vllm:inter_token_latency_seconds histogram
 vllm:inter_token_latency_seconds_bucket{{engine="0",le="+Inf"}} {gaps}
 vllm:inter_token_latency_seconds_count{{engine="0"}} {gaps}

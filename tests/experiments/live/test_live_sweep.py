@@ -60,3 +60,27 @@ def test_steps_of_all_kinds_are_measured_within_the_limits():
 def test_a_server_that_serves_others_is_refused():
     with pytest.raises(ServerError, match="is serving 2 requests"):
         with_sweep(FakeVLLM(extra=2), lambda sweep: sweep.require_idle())
+
+
+def test_long_contexts_are_cut_to_the_time_that_their_prompts_may_take():
+    server = FakeVLLM(max_num_seqs=6, budget=100, kv_blocks=5001, max_model_len=20_000)
+
+    async def some(sweep):
+        sweep.batch_s = 0.01  # a prompt's 100 tokens take 1 ms or more here
+
+        def stop(count):
+            if count >= 12:
+                raise TimeoutError
+
+        with pytest.raises(TimeoutError):
+            await sweep.run(BatchLimits(6, 100), stop)
+        return sweep.measured
+
+    contexts = [m.decode_context for m in with_sweep(server, some) if m.kind == "decode"]
+    assert contexts
+    assert max(contexts) < 2000
+
+
+def test_refused_batches_are_an_error():
+    with pytest.raises(ServerError, match="refuses: 422"):
+        with_sweep(FakeVLLM(status=422), lambda sweep: sweep._all_run(8))
