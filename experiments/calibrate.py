@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import tyro
@@ -68,6 +68,8 @@ class CalibrateConfig:
         path = Path(self.out or name + SUFFIX)
         if path.exists():
             raise ValueError(f"{path} exists: name another file with --out")
+        if not path.parent.is_dir():
+            raise ValueError(f"there is no folder {path.parent}")
         return path
 
 
@@ -118,6 +120,7 @@ async def calibrate(client: Client, seconds: float, seed: int, show: Progress) -
     deadline = time.perf_counter() + seconds
     version = await client.check_version()
     limits = await client.limits()
+    engine = _engine(limits)
     sweep = Sweep(client, limits, seconds / BATCHES, seed)
     await sweep.require_idle()
     batch = BatchLimits(0, 0)
@@ -135,18 +138,22 @@ async def calibrate(client: Client, seconds: float, seed: int, show: Progress) -
         "fitted by robust least squares",
         error="cross-validated: " + _in_words(off),
     )
-    hardware = MeasuredHardware(limits.model, _engine(limits, batch), form)
+    engine = replace(engine, **asdict(batch))
+    hardware = MeasuredHardware(limits.model, engine, form)
     outside_s = statistics.median(sweep.outside_s)
     return Calibration(hardware, limits, sweep.measured, off, outside_s)
 
 
-def _engine(limits: Limits, batch: BatchLimits) -> EngineConfig:
+def _engine(limits: Limits) -> EngineConfig:
+    """What the server tells; the limits of a batch are found later.
+
+    Raises:
+        ValueError: something of it cannot be simulated.
+    """
     return EngineConfig(
         block_size=limits.block_size,
         kv_blocks=limits.kv_blocks,
         max_model_len=limits.max_model_len,
-        max_num_seqs=batch.max_num_seqs,
-        max_num_batched_tokens=batch.max_num_batched_tokens,
     )
 
 

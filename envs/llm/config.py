@@ -33,7 +33,7 @@ class EngineConfig:
     Attributes:
         block_size: tokens per KV block, a multiple of 16; 0: the hardware file's, else 16.
         kv_blocks: KV blocks of the pool, the null block included; 0: from the hardware's memory,
-            or what its file says, which goes for the next three as well.
+            or what its file says. Of the limits that follow, 0 means the same.
         gpu_memory_utilization: share of memory the engine may use when `kv_blocks` is 0.
         max_num_batched_tokens: token budget of a step; 0: vLLM's default for the hardware.
         max_num_seqs: longest running batch; 0: vLLM's default for the hardware.

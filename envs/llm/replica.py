@@ -48,6 +48,12 @@ def _measured(replica: ReplicaConfig) -> MeasuredHardware | None:
             f"{replica.hardware} was measured as it is: tensor_parallel must be 1, "
             f"not {replica.tensor_parallel}"
         )
+    engine = replica.engine
+    if not engine.kv_blocks and engine.block_size not in (0, measured.engine.block_size):
+        raise ValueError(
+            f"{replica.hardware} has blocks of {measured.engine.block_size} tokens: another "
+            "block_size needs its kv_blocks"
+        )
     if replica.profile:
         raise ValueError(f"{replica.hardware} has step times of its own: give no profile with it")
     return measured

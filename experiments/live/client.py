@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from makespan.experiments.fidelity.scheduler.real_vllm import VERIFIED, VersionWarning
@@ -119,8 +120,8 @@ class Client:
         """What the server says of its engine, in `/v1/models` and `/metrics`."""
         models = (await self._json("/v1/models")).get("data") or [{}]
         labels = await self._cache_config()
-        self.model = str(models[0].get("id", ""))
         try:
+            self.model = str(models[0]["id"])
             return Limits(
                 model=self.model,
                 block_size=int(labels["block_size"]),
@@ -136,7 +137,7 @@ class Client:
     async def metrics(self) -> Metrics:
         """Gauges, counters and the sums and counts of histograms, now."""
         sums: Metrics = {}
-        for family in text_string_to_metric_families(await self._metrics_text()):
+        for family in await self._metric_families():
             for sample in family.samples:
                 if sample.name.startswith("vllm:") and not sample.name.endswith("_bucket"):
                     sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
@@ -205,13 +206,17 @@ class Client:
             raise ServerError(f"{self.url}{path} does not answer with a JSON object: no vLLM")
         return answer
 
-    async def _metrics_text(self) -> str:
+    async def _metric_families(self) -> list[Metric]:
         async with self._request("GET", "/metrics", ANSWER_TIMEOUT_S) as response:
-            return await response.text()
+            text = await response.text()
+        try:
+            return list(text_string_to_metric_families(text))
+        except ValueError as error:
+            raise ServerError(f"{self.url}/metrics are not those of Prometheus: {error}") from None
 
     async def _cache_config(self) -> dict[str, str]:
         """Labels of the metric that describes the KV cache."""
-        for family in text_string_to_metric_families(await self._metrics_text()):
+        for family in await self._metric_families():
             if family.name == "vllm:cache_config_info" and family.samples:
                 if len(family.samples) > 1:
                     raise ServerError(f"{self.url} has several engines: measure one of them alone")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from makespan.experiments.live.client import HARMLESS_TOKENS, Answer, Client
+from makespan.experiments.live.client import HARMLESS_TOKENS, Answer, Client, ServerError
 from makespan.traces.prefixes import cut_rows
 from makespan.traces.workload import HASH_BLOCK_TOKENS, Workload
 
@@ -77,8 +77,11 @@ async def replay(
         progress(answered)
         return answer
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(row)) for row in range(len(workload))]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(row)) for row in range(len(workload))]
+    except* ServerError as failed:
+        raise failed.exceptions[0] from None
     answers = [task.result() for task in tasks]
     return {
         "arrival_s": workload.arrival_s,

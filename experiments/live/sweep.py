@@ -15,8 +15,8 @@ ranges evenly and the time budget may end the sweep anywhere.
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -35,7 +35,10 @@ Kind = Literal["prefill", "decode", "mixed"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-# Metrics; times are taken by the engine's own clock.
+# Metrics; times are taken by the engine's own clock. Steps are counted if they yield a token.
+RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
+QUEUED_S = "vllm:request_queue_time_seconds_sum"
+PREEMPTIONS = "vllm:num_preemptions_total"
 PREFILLS = "vllm:request_prefill_time_seconds_count"
 PREFILL_S = "vllm:request_prefill_time_seconds_sum"
 TOKEN_GAPS = ("vllm:inter_token_latency_seconds_count", "vllm:inter_token_latency_seconds_sum")
@@ -59,6 +62,12 @@ PREFILLS_PER_ROUND = 3
 
 MOST_SEQUENCES = 4096
 """Batches beyond this are not looked for."""
+
+MOST_STREAMS = 900
+"""Longest batch that is measured: each request has a connection, and 1,024 open files are usual."""
+
+FEWEST_TOKENS = 64
+"""Token budgets below this are not looked for."""
 
 DRAIN_TIMEOUT_S = 60.0
 """Until requests that were cut off must be gone."""
@@ -122,6 +131,7 @@ class Sweep:
         self._rng = np.random.default_rng(self.seed)
         self._known = self.prompt(self._longest_prompt)
         self._longest_batch = 0
+        self._schedules_ahead = False
 
     def prompt(self, tokens: int) -> list[int]:
         """Random tokens, which no cache has seen."""
@@ -134,8 +144,7 @@ class Sweep:
             ServerError: something is running or waiting there.
         """
         metrics = await self.client.metrics()
-        busy = metrics.get("vllm:num_requests_running", 0.0)
-        busy += metrics.get("vllm:num_requests_waiting", 0.0)
+        busy = metrics.get(RUNNING, 0.0) + metrics.get(WAITING, 0.0)
         if busy:
             raise ServerError(f"{self.client.url} is serving {busy:.0f} requests: measure it idle")
 
@@ -148,12 +157,15 @@ class Sweep:
 
     async def run(self, batch: BatchLimits, progress: Callable[[int], None]) -> None:
         """Measure until cancelled; `progress` is told how many steps were measured."""
+        if self.limits.prefix_caching:
+            await self.client.complete(self._known, 1)
         for point in _halton(2 * PREFILLS_PER_ROUND + 2 + 2 * JOINING, self.seed):
             pairs = [(point[i], point[i + 1]) for i in range(0, len(point), 2)]
             for size, context in pairs[:PREFILLS_PER_ROUND]:
                 await self._measure_prefill(batch, size, context)
                 progress(len(self.measured))
-            await self._measure_batch(batch, *pairs[PREFILLS_PER_ROUND:])
+            with suppress(_EndedEarly):
+                await self._measure_batch(batch, *pairs[PREFILLS_PER_ROUND:])
             progress(len(self.measured))
 
     # Limits of a batch.
@@ -161,8 +173,10 @@ class Sweep:
     async def _max_num_seqs(self) -> int:
         """The longest batch that runs when ever more requests come at once."""
         wanted = 8
-        while wanted < MOST_SEQUENCES and await self._all_run(wanted):
+        while wanted <= MOST_SEQUENCES and await self._all_run(wanted):
             wanted *= 2
+        if self._longest_batch < 2:
+            raise ServerError(f"{self.client.url} does not run requests side by side")
         return self._longest_batch
 
     async def _all_run(self, wanted: int) -> bool:
@@ -170,64 +184,89 @@ class Sweep:
         tokens = min(1024, self.limits.max_model_len // 2)
         prompts = [self.prompt(4) for _ in range(wanted)]
         asked = asyncio.create_task(self.client.answer_all(prompts, tokens))
-        settled = 0
         try:
-            while not asked.done() and settled < SETTLED_POLLS:
-                metrics = await self.client.metrics()
-                running = int(metrics.get("vllm:num_requests_running", 0.0))
-                if running >= wanted:
-                    self._longest_batch = running
-                    return True
-                waiting = metrics.get("vllm:num_requests_waiting", 0.0)
-                settled = settled + 1 if waiting and running == self._longest_batch else 0
-                self._longest_batch = max(running, self._longest_batch)
-                await asyncio.sleep(0.05)
-            if asked.done():
-                asked.result()  # if it was refused, that is the error
-            return False
+            all_run = await self._watch_batch(asked, wanted)
         finally:
             await _cut_off([asked])
-            await self._drained()
+        await self._drained()
+        return all_run
+
+    async def _watch_batch(self, asked: asyncio.Task[None], wanted: int) -> bool:
+        settled = 0
+        while not asked.done() and settled < SETTLED_POLLS:
+            metrics = await self.client.metrics()
+            running = int(metrics.get(RUNNING, 0.0))
+            waiting = metrics.get(WAITING, 0.0)
+            settled = settled + 1 if waiting and running == self._longest_batch else 0
+            self._longest_batch = max(running, self._longest_batch)
+            if running >= wanted:
+                return True
+            await asyncio.sleep(0.05)
+        if asked.done():
+            asked.result()  # if it was refused, that is the error
+        return False
 
     async def _max_num_batched_tokens(self, sequences: int) -> int:
         """The most prompt tokens that one step takes.
 
-        Budgets are usually powers of two, so these are tried first. A pool too small to tell bounds
-        the steps itself.
+        Where the pool is too small to tell, it bounds the steps itself.
         """
-        most = min(self.limits.pool_tokens // 2, max(sequences - 1, 1) * self._longest_prompt)
-        low, high = 0, 64
-        while high < most and await self._fits_a_step(high + 1):
-            low, high = high + 1, min(2 * high, most)
-        if await self._fits_a_step(high):
-            return high
-        while high - low > 1:
-            middle = (low + high) // 2
-            if await self._fits_a_step(middle):
-                low = middle
-            else:
-                high = middle
-        return low
+        self._schedules_ahead = await self._is_scheduled_at_once()
+        longest = self._longest_prompt
+        most = min(self.limits.pool_tokens // 4, sequences * longest)
+        return await _largest(self._fit_a_step, min(FEWEST_TOKENS, longest), most)
 
-    async def _fits_a_step(self, tokens: int) -> bool:
-        """Whether so many tokens go at once.
+    async def _is_scheduled_at_once(self) -> bool:
+        """Whether a request that comes during a step is scheduled before the step has ended.
 
-        As one prompt; or where that would be too long, as several that come while another one keeps
-        the engine busy, so that they are scheduled together. A server that is slow to take them in
-        spoils that now and then, so the majority of three tries decides.
+        So it is with asynchronous scheduling, where one step is prepared while another is computed.
         """
-        if tokens <= self._longest_prompt:
-            return await self._steps([tokens]) == 1
-        full, rest = divmod(tokens, self._longest_prompt)
-        lengths = [64, *[self._longest_prompt] * full, *[rest] * (rest > 0)]
-        return sum([await self._steps(lengths) <= 2 for _ in range(3)]) >= 2
+        for _ in range(3):
+            before = await self.client.metrics()
+            took, _ = await self._while_busy(min(FEWEST_TOKENS, self._longest_prompt), [[8]])
+            after = await self.client.metrics()
+            if after[QUEUED_S] - before[QUEUED_S] > took / 4:
+                return False
+        return True
 
-    async def _steps(self, lengths: Sequence[int]) -> float:
-        """Steps that the engine makes for prompts of these lengths that come together."""
+    async def _fit_a_step(self, tokens: int) -> bool:
+        """Whether prompts of so many tokens in all can be computed in one step.
+
+        They come while the engine computes another prompt, half as long, so that they are scheduled
+        together; one that schedules ahead is given a short prompt to prepare first. Only steps that
+        yield a token are counted: with equal prompts every step that takes in all it can is one. A
+        server that is slow to take them in may split them, so one success in three tries will do.
+        """
+        count = max(2, -(-tokens // self._longest_prompt))
+        lengths = [tokens // count + (i < tokens % count) for i in range(count)]
+        bursts = [[8], lengths] if self._schedules_ahead else [lengths]
+        for _ in range(3):
+            _, steps = await self._while_busy(min(tokens // 2, self._longest_prompt), bursts)
+            if steps <= 1 + len(bursts):
+                return True
+        return False
+
+    async def _while_busy(
+        self, tokens: int, bursts: Sequence[Sequence[int]]
+    ) -> tuple[float, float]:
+        """Send prompts of these lengths, burst by burst, while a prompt of `tokens` is computed.
+
+        Returns:
+            Seconds that the prompt takes alone, and steps with a token from its start to the end.
+        """
+        start = time.perf_counter()
+        await self.client.answer_all([self.prompt(tokens)])
+        took = time.perf_counter() - start
+        sent = 1 + sum(map(len, bursts))
         before = await self.client.metrics()
-        await self.client.answer_all([self.prompt(length) for length in lengths])
-        after = await self._settled(before, PREFILLS, len(lengths))
-        return after[STEPS] - before[STEPS]
+        tasks = [asyncio.create_task(self.client.answer_all([self.prompt(tokens)]))]
+        for burst in bursts:
+            await asyncio.sleep(took / (2 + len(bursts)))
+            prompts = [self.prompt(length) for length in burst]
+            tasks.append(asyncio.create_task(self.client.answer_all(prompts)))
+        await asyncio.gather(*tasks)
+        after = await self._settled(before, PREFILLS, sent)
+        return took, after[STEPS] - before[STEPS]
 
     @property
     def _longest_prompt(self) -> int:
@@ -243,7 +282,8 @@ class Sweep:
         seconds = after[PREFILL_S] - before[PREFILL_S]
         self.outside_s.append(answer.token_s[0] - answer.sent_s - seconds)
         tokens, work = _computed(len(prompt), before, after)
-        self.measured.append(Measurement("prefill", 0, 0, tokens, work, seconds))
+        if tokens <= batch.max_num_batched_tokens:  # else its start was not in the cache
+            self.measured.append(Measurement("prefill", 0, 0, tokens, work, seconds))
 
     async def _measure_batch(
         self,
@@ -251,17 +291,28 @@ class Sweep:
         shape: tuple[float, float],
         *joining: tuple[float, float],
     ) -> None:
-        """One decoding batch, and the prompts that join it; all given by numbers in [0, 1]."""
+        """One decoding batch, and the prompts that join it; all given by numbers in [0, 1].
+
+        Raises:
+            _EndedEarly: an answer was complete before all was measured.
+        """
         size, context = shape
-        sequences = _logarithmic(size, max(batch.max_num_seqs - 1, 1))
-        room = self.limits.pool_tokens * 3 // 4 // sequences - BATCH_STEPS
-        room = min(room, self._longest_prompt - 2 * BATCH_STEPS)
-        room = min(room, int(self.batch_s * self._prompt_tokens_per_s) // sequences)
-        longest = min(batch.max_num_batched_tokens - sequences, self.limits.pool_tokens // 8)
+        pool = self.limits.pool_tokens * 3 // 4
+        most = min(batch.max_num_seqs - 1, MOST_STREAMS, pool // (2 * BATCH_STEPS))
+        sequences = _logarithmic(size, max(most, 1))
+        # Those that start first decode while the prompts of the others are computed.
+        starting = pool // batch.max_num_batched_tokens
+        room = min(
+            pool // sequences - BATCH_STEPS,
+            self._longest_prompt - 2 * BATCH_STEPS - starting,
+            int(self.batch_s * self._prompt_tokens_per_s) // sequences,
+        )
+        longest = batch.max_num_batched_tokens - sequences
         async with self._decoding(sequences, max(round(context * room), 1)) as decoding:
             usual = await self._measure_decode(decoding)
             for pair in joining:
-                await self._measure_mixed(decoding, usual, self._joining(*pair, max(longest, 1)))
+                prompt = self._joining(*pair, max(min(longest, self.limits.pool_tokens // 8), 1))
+                await self._measure_mixed(decoding, usual, prompt, longest)
 
     @property
     def _prompt_tokens_per_s(self) -> float:
@@ -269,13 +320,16 @@ class Sweep:
         return max(m.prefill_tokens / m.seconds for m in self.measured if m.kind == "prefill")
 
     def _joining(self, size: float, context: float, longest: int) -> list[int]:
-        """A prompt of which at most `longest` tokens are new; every other one has a known start."""
+        """A prompt of which at most `longest` tokens are new.
+
+        Where prefixes are kept, those with a `context` above a half have a known start before that.
+        """
         new = _logarithmic(size, min(longest, self._longest_prompt))
         if not self.limits.prefix_caching or context < 0.5:
             return self.prompt(new)
         room = min(self._longest_prompt, self.limits.pool_tokens // 8) - new
-        known = max(round((2 * context - 1) * room), 0)
-        return self._known[:known] + self.prompt(new)
+        known = max(round((2 * context - 1) * room), 0) // self.limits.block_size
+        return self._known[: known * self.limits.block_size] + self.prompt(new)
 
     @asynccontextmanager
     async def _decoding(self, sequences: int, context: int) -> AsyncIterator["_Decoding"]:
@@ -292,7 +346,7 @@ class Sweep:
             yield decoding
         finally:
             await _cut_off(streams)
-            await self._drained()
+        await self._drained()
 
     async def _measure_decode(self, decoding: "_Decoding") -> float:
         """Seconds of a step of the batch, also noted as a measurement."""
@@ -304,15 +358,22 @@ class Sweep:
         self.measured.append(Measurement("decode", decoding.sequences, context, 0, 0.0, each))
         return each
 
-    async def _measure_mixed(self, decoding: "_Decoding", usual: float, prompt: list[int]) -> None:
-        """The step that computes `prompt`; `usual` is the time of the batch's other steps."""
+    async def _measure_mixed(
+        self, decoding: "_Decoding", usual: float, prompt: list[int], longest: int
+    ) -> None:
+        """The step that computes `prompt`; `usual` is the time of the batch's other steps.
+
+        Nothing is noted where that was not one step, or the other steps were disturbed.
+        """
         before = await self.client.metrics()
         await self.client.complete(prompt, 1)
         after = await self._settled(before, PREFILLS, 1)
+        decoding.require_running()
         steps, seconds = _decoded(before, after, decoding.sequences)
         mixed = seconds - (steps - 1) * usual
         tokens, work = _computed(len(prompt), before, after)
-        if mixed > 0:  # else the other steps were disturbed
+        preempted = after.get(PREEMPTIONS, 0.0) - before.get(PREEMPTIONS, 0.0)
+        if steps >= 1 and tokens <= longest and mixed > 0 and not preempted:
             self.measured.append(
                 Measurement("mixed", decoding.sequences, decoding.context, tokens, work, mixed)
             )
@@ -330,10 +391,14 @@ class Sweep:
     async def _drained(self) -> None:
         """Wait until the engine has let go of requests that were cut off."""
         end = time.perf_counter() + DRAIN_TIMEOUT_S
-        while (await self.client.metrics()).get("vllm:num_requests_running", 0.0):
+        while (await self.client.metrics()).get(RUNNING, 0.0):
             if time.perf_counter() > end:
                 raise ServerError(f"{self.client.url} serves others while it is measured")
             await asyncio.sleep(0.02)
+
+
+class _EndedEarly(Exception):
+    """An answer of a decoding batch was complete before the batch was measured."""
 
 
 @dataclass(frozen=True)
@@ -363,15 +428,24 @@ class _Decoding:
         """Wait until each has got so many more tokens.
 
         Raises:
-            ServerError: one of them ended before.
+            _EndedEarly: one of them ended before.
         """
         wanted = [len(answer.token_s) + steps for answer in self.answers]
         while any(len(a.token_s) < n for a, n in zip(self.answers, wanted, strict=True)):
-            for stream in self.streams:
-                if stream.done():
-                    stream.result()
-                    raise ServerError("an answer ended before the length that was asked for")
+            self.require_running()
             await asyncio.sleep(0.002)
+
+    def require_running(self) -> None:
+        """Check that none of them has ended.
+
+        Raises:
+            _EndedEarly: one has.
+            ServerError: one was refused or cut short.
+        """
+        for stream in self.streams:
+            if stream.done():
+                stream.result()
+                raise _EndedEarly
 
 
 async def _cut_off(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -395,6 +469,34 @@ def _decoded(before: Metrics, after: Metrics, sequences: int) -> tuple[float, fl
     """
     count, total = (after[name] - before[name] for name in TOKEN_GAPS)
     return count / sequences, total / sequences
+
+
+async def _largest(fits: Callable[[int], Awaitable[bool]], known: int, most: int) -> int:
+    """The largest number up to `most` that fits, where `known` does.
+
+    Powers of two are tried first: limits usually are.
+    """
+    low = known
+    while low < most:
+        high = min(1 << low.bit_length(), most)
+        if await fits(min(high + 1, most)):
+            low = min(high + 1, most)
+        elif await fits(high):
+            return high
+        else:
+            return await _bisect(fits, low, high)
+    return most
+
+
+async def _bisect(fits: Callable[[int], Awaitable[bool]], low: int, high: int) -> int:
+    """The largest number that fits, where `low` does and `high` does not."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        if await fits(middle):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _logarithmic(x: float, most: int) -> int:

@@ -12,10 +12,9 @@ import subprocess
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,27 +137,30 @@ def _start(vllm: Path, model: Path, port: int, log: Any) -> subprocess.Popen[byt
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     """Until the server is ready."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
+            with opener.open(f"{url}/health", timeout=5):
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:
             time.sleep(0.5)
+    ended = f"within {START_TIMEOUT_S:.0f} s" if process.returncode is None else "and ended"
     printed = log.read_text(errors="replace")[-2000:]
-    raise ServerError(f"vLLM did not start within {START_TIMEOUT_S:.0f} s; it printed:\n{printed}")
+    raise ServerError(f"vLLM did not start {ended}; it printed:\n{printed}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server and its workers, by force if need be."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(STOP_TIMEOUT_S)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+    """End the server and its workers; by force if they take long, or if this is interrupted."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(STOP_TIMEOUT_S)
+    except (ProcessLookupError, subprocess.TimeoutExpired):
+        pass
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _free_port() -> int:

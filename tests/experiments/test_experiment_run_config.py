@@ -38,7 +38,7 @@ def test_file_round_trip(tmp_path_factory, trace, load, seeds, watermark, cachin
 def test_the_file_is_toml_with_a_table_per_part():
     values = tomllib.loads(to_toml(RunConfig()))
     assert values == dataclasses.asdict(RunConfig())
-    assert values["engine"]["block_size"] == 16
+    assert values["engine"]["gpu_memory_utilization"] == 0.92
 
 
 def test_absent_settings_take_their_defaults(tmp_path):

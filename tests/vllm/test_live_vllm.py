@@ -42,8 +42,7 @@ def test_a_real_vllm_is_measured_and_predicted(monkeypatch):
 
     engine = found.hardware.engine
     assert (engine.kv_blocks, engine.block_size, engine.max_model_len) == (193, 32, 2048)
-    assert engine.max_num_seqs == 16
-    assert engine.max_num_batched_tokens == pytest.approx(2048, rel=0.05)  # on a busy machine
+    assert (engine.max_num_seqs, engine.max_num_batched_tokens) == (16, 2048)
     assert found.limits.prefix_caching
     assert min(Counter(m.kind for m in found.measured).values()) >= 6
     assert any(m.prefill_work > m.prefill_tokens**2 / 2 for m in found.measured)

@@ -16,7 +16,11 @@ class Board:
 
     def __init__(self, replicas=1, **gauges):
         engine = EngineConfig(
-            kv_blocks=11, max_num_seqs=1, max_num_batched_tokens=16, max_model_len=16
+            block_size=16,
+            kv_blocks=11,
+            max_num_seqs=1,
+            max_num_batched_tokens=16,
+            max_model_len=16,
         )
         config = FleetConfig(
             (ReplicaConfig(engine=engine),) * replicas, gauges=GaugeConfig(**gauges)

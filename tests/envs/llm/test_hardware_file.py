@@ -109,6 +109,7 @@ def test_settings_that_are_given_win_over_the_file(path):
         ({"model": "Llama-2-7B"}, "was measured with model 'tiny', not 'Llama-2-7B'"),
         ({"tensor_parallel": 2}, "tensor_parallel must be 1"),
         ({"profile": "somewhere"}, "has step times of its own"),
+        ({"engine": EngineConfig(block_size=16)}, "has blocks of 32 tokens"),
     ],
 )
 def test_what_was_not_measured_is_refused(path, change, message):

@@ -1,4 +1,4 @@
-"""A server that answers like vLLM: continuous batching in steps of one length, without a model.
+"""A server that answers like vLLM: continuous batching without a model.
 
 Written against the answers of a real vLLM 0.32; `tests/vllm` holds the same client against that.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 STEP_S = 0.001
+TOKEN_S = 0.0002
 
 METRICS = """\
 # TYPE vllm:cache_config_info gauge
@@ -30,6 +31,10 @@ vllm:iteration_tokens_total_sum{{engine="0"}} 0
 vllm:request_prefill_time_seconds_bucket{{engine="0",le="+Inf"}} {prefills}
 vllm:request_prefill_time_seconds_count{{engine="0"}} {prefills}
 vllm:request_prefill_time_seconds_sum{{engine="0"}} {prefill_s}
+# TYPE vllm:request_queue_time_seconds histogram
+vllm:request_queue_time_seconds_bucket{{engine="0",le="+Inf"}} {prefills}
+vllm:request_queue_time_seconds_count{{engine="0"}} {prefills}
+vllm:request_queue_time_seconds_sum{{engine="0"}} {queued_s}
 # TYPE vllm:num_preemptions counter
 vllm:num_preemptions_total{{engine="0"}} 0
 # TYPE vllm:inter_token_latency_seconds histogram
@@ -41,13 +46,15 @@ vllm:inter_token_latency_seconds_sum{{engine="0"}} {gap_s}
 
 @dataclass(eq=False)
 class Sequence:
-    """A request in the engine: prompt tokens left, answer tokens left, and where answers go."""
+    """A request in the engine: prompt and answer tokens left, those that are being computed."""
 
     prompt: int
     answer: int
     tokens: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+    queued_s: float = field(default_factory=time.perf_counter)
     scheduled_s: float = 0.0
     last_s: float = 0.0
+    promised: int = 0
 
 
 @dataclass
@@ -61,6 +68,7 @@ class FakeVLLM:
         short: tokens by which every answer is too short.
         usage: whether streamed chunks count tokens.
         extra: running requests that nobody here sent.
+        ahead: asynchronous scheduling.
         lengths: prompt lengths as they came.
     """
 
@@ -74,39 +82,47 @@ class FakeVLLM:
     short: int = 0
     usage: bool = True
     extra: int = 0
+    ahead: bool = False
     lengths: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.steps = self.prefills = self.gaps = 0
-        self.prefill_s = self.gap_s = 0.0
+        self.prefill_s = self.gap_s = self.queued_s = 0.0
 
     async def engine(self) -> None:
-        """Make steps for ever."""
+        """Make steps for ever; with `ahead`, each is prepared while the one before is computed."""
+        prepared = None
         while True:
-            if not self.running and not self.waiting:
-                await asyncio.sleep(STEP_S / 4)
-                continue
-            done = self.schedule()
-            await asyncio.sleep(STEP_S)
-            self.steps += 1
+            done, tokens = prepared or self.schedule()
+            prepared = None
+            end = time.perf_counter() + STEP_S / 4 + (tokens > 0) * (STEP_S + TOKEN_S * tokens)
+            while (left := end - time.perf_counter()) > 0:
+                if self.ahead and tokens and not (prepared and prepared[1]):
+                    prepared = self.schedule()
+                await asyncio.sleep(0 if self.ahead else left)
+            self.steps += bool(done)
             for sequence in done:
                 self.give_token(sequence)
 
-    def schedule(self) -> list[Sequence]:
-        """Those that get a token in this step: their prompts are computed with it."""
+    def schedule(self) -> tuple[list[Sequence], int]:
+        """Those whose prompts are computed with this step, and so get a token; and its tokens."""
         budget, done = self.budget, []
         while self.waiting and len(self.running) < self.max_num_seqs:
             self.running.append(self.waiting.pop(0))
             self.running[-1].scheduled_s = time.perf_counter()
+            self.queued_s += time.perf_counter() - self.running[-1].queued_s
         for sequence in self.running:
+            if sequence.promised == sequence.answer:
+                continue
             tokens = min(max(sequence.prompt, 1), budget)
             budget -= tokens
             sequence.prompt -= tokens
             if tokens and sequence.prompt <= 0:
                 done.append(sequence)
-        return done
+                sequence.promised += 1
+        return done, self.budget - budget
 
     def give_token(self, sequence: Sequence) -> None:
         if sequence not in self.running:
@@ -120,6 +136,7 @@ class FakeVLLM:
             self.prefill_s += now - sequence.scheduled_s
         sequence.last_s = now
         sequence.answer -= 1
+        sequence.promised -= 1
         sequence.tokens.put_nowait(1)
         if sequence.answer <= 0:
             self.running.remove(sequence)
@@ -165,7 +182,7 @@ class FakeVLLM:
         return response
 
     async def metrics(self, _: web.Request) -> web.Response:
-        names = ("steps", "prefills", "prefill_s", "gaps", "gap_s")
+        names = ("steps", "prefills", "prefill_s", "gaps", "gap_s", "queued_s")
         counters = {name: getattr(self, name) for name in names}
         text = METRICS.format(
             block_size=self.block_size,

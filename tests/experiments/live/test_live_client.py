@@ -76,6 +76,7 @@ ENGINE = 'vllm:cache_config_info{{block_size="16",num_gpu_blocks="{}",engine="{}
     ("metrics", "message"),
     [
         ("other_requests_total 3\n", "no vLLM with the V1 engine"),
+        ("<html>hello</html>", "metrics are not those of Prometheus"),
         (TYPE + ENGINE.format(8, 0) + ENGINE.format(8, 1), "several engines"),
         (ENGINE.format("None", 0), "does not tell block size"),
     ],

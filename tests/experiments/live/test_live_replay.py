@@ -3,9 +3,10 @@
 import asyncio
 
 import numpy as np
+import pytest
 from fake_vllm import FakeVLLM
 
-from makespan.experiments.live.client import Client
+from makespan.experiments.live.client import Client, ServerError
 from makespan.experiments.live.replay import prompts, replay, without_answers
 from makespan.traces.synthetic import (
     SessionConfig,
@@ -68,3 +69,14 @@ def test_a_replay_has_the_times_of_every_request():
     assert (log["first_token_s"] > log["arrival_s"]).all()
     assert (log["finish_s"] >= log["first_token_s"]).all()
     assert (log["output_tokens"] == workload.output_tokens).all()
+
+
+def test_a_request_that_is_refused_is_the_error():
+    server = FakeVLLM(status=500)
+
+    async def run():
+        async with server.serving() as url, Client(url) as client:
+            await replay(client, Workload([0.0, 0.0], [5, 5], [2, 2]), 0, lambda answered: None)
+
+    with pytest.raises(ServerError, match="refuses: 500"):
+        asyncio.run(run())

@@ -20,9 +20,13 @@ def with_sweep(server, use):
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize(("sequences", "budget"), [(6, 100), (20, 128), (3, 257)])
-def test_limits_of_a_batch_are_found(sequences, budget):
-    server = FakeVLLM(max_num_seqs=sequences, budget=budget)
+@pytest.mark.parametrize(
+    ("sequences", "budget", "longest"),
+    [(6, 100, 256), (20, 128, 96), (3, 257, 1024), (3, 256, 256)],
+)
+@pytest.mark.parametrize("ahead", [False, True])
+def test_limits_of_a_batch_are_found(sequences, budget, longest, ahead):
+    server = FakeVLLM(max_num_seqs=sequences, budget=budget, max_model_len=longest, ahead=ahead)
     found = with_sweep(server, lambda sweep: sweep.batch_limits())
     assert found == BatchLimits(sequences, budget)
 
@@ -30,7 +34,7 @@ def test_limits_of_a_batch_are_found(sequences, budget):
 def test_a_pool_too_small_to_tell_bounds_the_steps():
     server = FakeVLLM(max_num_seqs=6, budget=4096)
     found = with_sweep(server, lambda sweep: sweep.batch_limits())
-    assert found.max_num_batched_tokens >= 100 * 16 // 2
+    assert found.max_num_batched_tokens == 100 * 16 // 4
 
 
 def test_steps_of_all_kinds_are_measured_within_the_limits():
@@ -84,3 +88,23 @@ def test_long_contexts_are_cut_to_the_time_that_their_prompts_may_take():
 def test_refused_batches_are_an_error():
     with pytest.raises(ServerError, match="refuses: 422"):
         with_sweep(FakeVLLM(status=422), lambda sweep: sweep._all_run(8))
+
+
+def test_a_server_of_one_sequence_is_refused():
+    with pytest.raises(ServerError, match="does not run requests side by side"):
+        with_sweep(FakeVLLM(max_num_seqs=1), lambda sweep: sweep.batch_limits())
+
+
+def test_batches_whose_answers_end_early_are_left_out():
+    server = FakeVLLM(max_num_seqs=6, budget=100, max_model_len=64)
+
+    async def some(sweep):
+        def stop(count):
+            if count >= 8:
+                raise TimeoutError
+
+        with pytest.raises(TimeoutError):
+            await sweep.run(BatchLimits(6, 100), stop)
+        return sweep.measured
+
+    assert all(m.seconds > 0 for m in with_sweep(server, some))
