@@ -76,7 +76,7 @@ def test_a_request_that_is_refused_is_the_error():
 
     async def run():
         async with server.serving() as url, Client(url) as client:
-            await replay(client, Workload([0.0, 0.0], [5, 5], [2, 2]), 0, lambda answered: None)
+            await replay(client, Workload(np.zeros(2), np.full(2, 5), np.full(2, 2)), 0, print)
 
     with pytest.raises(ServerError, match="refuses: 500"):
         asyncio.run(run())
