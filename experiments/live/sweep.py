@@ -37,7 +37,6 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Metrics; times are taken by the engine's own clock. Steps are counted if they yield a token.
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
-QUEUED_S = "vllm:request_queue_time_seconds_sum"
 PREEMPTIONS = "vllm:num_preemptions_total"
 PREFILLS = "vllm:request_prefill_time_seconds_count"
 PREFILL_S = "vllm:request_prefill_time_seconds_sum"
@@ -65,6 +64,9 @@ MOST_SEQUENCES = 4096
 
 MOST_STREAMS = 900
 """Longest batch that is measured: each request has a connection, and 1,024 open files are usual."""
+
+SHORT = 8
+"""Tokens of a prompt that takes hardly any time."""
 
 FEWEST_TOKENS = 64
 """Token budgets below this are not looked for."""
@@ -213,19 +215,19 @@ class Sweep:
         """
         self._schedules_ahead = await self._is_scheduled_at_once()
         longest = self._longest_prompt
-        most = min(self.limits.pool_tokens // 4, sequences * longest)
+        most = min(self.limits.pool_tokens // 2, sequences * longest)
         return await _largest(self._fit_a_step, min(FEWEST_TOKENS, longest), most)
 
     async def _is_scheduled_at_once(self) -> bool:
         """Whether a request that comes during a step is scheduled before the step has ended.
 
         So it is with asynchronous scheduling, where one step is prepared while another is computed.
+        Its time from scheduling to the first token then has the rest of the other's step in it.
         """
         for _ in range(3):
-            before = await self.client.metrics()
-            took, _ = await self._while_busy(min(FEWEST_TOKENS, self._longest_prompt), [[8]])
-            after = await self.client.metrics()
-            if after[QUEUED_S] - before[QUEUED_S] > took / 4:
+            short = await self._while_busy(SHORT, [])
+            busy = await self._while_busy(min(256, self._longest_prompt), [[SHORT]])
+            if busy.others_s - short.alone_s < busy.alone_s / 4:
                 return False
         return True
 
@@ -239,34 +241,29 @@ class Sweep:
         """
         count = max(2, -(-tokens // self._longest_prompt))
         lengths = [tokens // count + (i < tokens % count) for i in range(count)]
-        bursts = [[8], lengths] if self._schedules_ahead else [lengths]
+        bursts = [[SHORT], lengths] if self._schedules_ahead else [lengths]
         for _ in range(3):
-            _, steps = await self._while_busy(min(tokens // 2, self._longest_prompt), bursts)
-            if steps <= 1 + len(bursts):
+            busy = await self._while_busy(min(tokens // 2, self._longest_prompt), bursts)
+            if busy.steps <= 1 + len(bursts):
                 return True
         return False
 
-    async def _while_busy(
-        self, tokens: int, bursts: Sequence[Sequence[int]]
-    ) -> tuple[float, float]:
-        """Send prompts of these lengths, burst by burst, while a prompt of `tokens` is computed.
-
-        Returns:
-            Seconds that the prompt takes alone, and steps with a token from its start to the end.
-        """
-        start = time.perf_counter()
+    async def _while_busy(self, tokens: int, bursts: Sequence[Sequence[int]]) -> "_Busy":
+        """Send prompts of these lengths, burst by burst, while a prompt of `tokens` is computed."""
+        start, idle = time.perf_counter(), await self.client.metrics()
         await self.client.answer_all([self.prompt(tokens)])
+        before = await self._settled(idle, PREFILLS, 1)
         took = time.perf_counter() - start
-        sent = 1 + sum(map(len, bursts))
-        before = await self.client.metrics()
         tasks = [asyncio.create_task(self.client.answer_all([self.prompt(tokens)]))]
         for burst in bursts:
             await asyncio.sleep(took / (2 + len(bursts)))
             prompts = [self.prompt(length) for length in burst]
             tasks.append(asyncio.create_task(self.client.answer_all(prompts)))
         await asyncio.gather(*tasks)
-        after = await self._settled(before, PREFILLS, sent)
-        return took, after[STEPS] - before[STEPS]
+        after = await self._settled(before, PREFILLS, 1 + sum(map(len, bursts)))
+        alone_s = before[PREFILL_S] - idle[PREFILL_S]
+        others_s = after[PREFILL_S] - before[PREFILL_S] - alone_s
+        return _Busy(alone_s, others_s, after[STEPS] - before[STEPS])
 
     @property
     def _longest_prompt(self) -> int:
@@ -395,6 +392,21 @@ class Sweep:
             if time.perf_counter() > end:
                 raise ServerError(f"{self.client.url} serves others while it is measured")
             await asyncio.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class _Busy:
+    """What came of prompts that were sent while another one was computed.
+
+    Attributes:
+        alone_s: seconds from scheduling to the first token of that other one by itself.
+        others_s: the same of the others, their sum.
+        steps: steps that yielded a token.
+    """
+
+    alone_s: float
+    others_s: float
+    steps: float
 
 
 class _EndedEarly(Exception):

@@ -31,10 +31,6 @@ vllm:iteration_tokens_total_sum{{engine="0"}} 0
 vllm:request_prefill_time_seconds_bucket{{engine="0",le="+Inf"}} {prefills}
 vllm:request_prefill_time_seconds_count{{engine="0"}} {prefills}
 vllm:request_prefill_time_seconds_sum{{engine="0"}} {prefill_s}
-# TYPE vllm:request_queue_time_seconds histogram
-vllm:request_queue_time_seconds_bucket{{engine="0",le="+Inf"}} {prefills}
-vllm:request_queue_time_seconds_count{{engine="0"}} {prefills}
-vllm:request_queue_time_seconds_sum{{engine="0"}} {queued_s}
 # TYPE vllm:num_preemptions counter
 vllm:num_preemptions_total{{engine="0"}} 0
 # TYPE vllm:inter_token_latency_seconds histogram
@@ -51,7 +47,6 @@ class Sequence:
     prompt: int
     answer: int
     tokens: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
-    queued_s: float = field(default_factory=time.perf_counter)
     scheduled_s: float = 0.0
     last_s: float = 0.0
     promised: int = 0
@@ -89,7 +84,7 @@ class FakeVLLM:
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.steps = self.prefills = self.gaps = 0
-        self.prefill_s = self.gap_s = self.queued_s = 0.0
+        self.prefill_s = self.gap_s = 0.0
 
     async def engine(self) -> None:
         """Make steps for ever; with `ahead`, each is prepared while the one before is computed."""
@@ -109,11 +104,13 @@ class FakeVLLM:
     def schedule(self) -> tuple[list[Sequence], int]:
         """Those whose prompts are computed with this step, and so get a token; and its tokens."""
         budget, done = self.budget, []
-        while self.waiting and len(self.running) < self.max_num_seqs:
-            self.running.append(self.waiting.pop(0))
-            self.running[-1].scheduled_s = time.perf_counter()
-            self.queued_s += time.perf_counter() - self.running[-1].queued_s
-        for sequence in self.running:
+        queue = list(self.running)
+        while queue or (self.waiting and budget and len(self.running) < self.max_num_seqs):
+            if not queue:
+                queue.append(self.waiting.pop(0))
+                queue[0].scheduled_s = time.perf_counter()
+                self.running.append(queue[0])
+            sequence = queue.pop(0)
             if sequence.promised == sequence.answer:
                 continue
             tokens = min(max(sequence.prompt, 1), budget)
@@ -182,7 +179,7 @@ class FakeVLLM:
         return response
 
     async def metrics(self, _: web.Request) -> web.Response:
-        names = ("steps", "prefills", "prefill_s", "gaps", "gap_s", "queued_s")
+        names = ("steps", "prefills", "prefill_s", "gaps", "gap_s")
         counters = {name: getattr(self, name) for name in names}
         text = METRICS.format(
             block_size=self.block_size,

@@ -34,7 +34,7 @@ def test_limits_of_a_batch_are_found(sequences, budget, longest, ahead):
 def test_a_pool_too_small_to_tell_bounds_the_steps():
     server = FakeVLLM(max_num_seqs=6, budget=4096)
     found = with_sweep(server, lambda sweep: sweep.batch_limits())
-    assert found.max_num_batched_tokens == 100 * 16 // 4
+    assert found.max_num_batched_tokens == 100 * 16 // 2
 
 
 def test_steps_of_all_kinds_are_measured_within_the_limits():
