@@ -20,6 +20,22 @@ def with_sweep(server, use):
     return asyncio.run(run())
 
 
+def measured_until(count, batch_s=5.0):
+    """A use of a sweep: what it has measured once there are `count` steps."""
+
+    def stop(measured):
+        if measured >= count:
+            raise TimeoutError
+
+    async def use(sweep):
+        sweep.batch_s = batch_s
+        with pytest.raises(TimeoutError):
+            await sweep.run(BatchLimits(6, 100), stop)
+        return sweep.measured
+
+    return use
+
+
 @pytest.mark.parametrize(
     ("sequences", "budget", "longest"),
     [(6, 100, 256), (20, 128, 96), (3, 257, 1024), (3, 256, 256)],
@@ -40,16 +56,7 @@ def test_a_pool_too_small_to_tell_bounds_the_steps():
 def test_steps_of_all_kinds_are_measured_within_the_limits():
     server = FakeVLLM(max_num_seqs=6, budget=100)
 
-    async def some(sweep):
-        def stop(count):
-            if count >= 30:
-                raise TimeoutError
-
-        with pytest.raises(TimeoutError):
-            await sweep.run(BatchLimits(6, 100), stop)
-        return sweep.measured
-
-    measured = with_sweep(server, some)
+    measured = with_sweep(server, measured_until(30))
     assert set(Counter(m.kind for m in measured)) == {"prefill", "decode", "mixed"}
     for m in measured:
         assert m.seconds > 0
@@ -69,18 +76,9 @@ def test_a_server_that_serves_others_is_refused():
 def test_long_contexts_are_cut_to_the_time_that_their_prompts_may_take():
     server = FakeVLLM(max_num_seqs=6, budget=100, kv_blocks=5001, max_model_len=20_000)
 
-    async def some(sweep):
-        sweep.batch_s = 0.01  # a prompt's 100 tokens take 1 ms or more here
-
-        def stop(count):
-            if count >= 12:
-                raise TimeoutError
-
-        with pytest.raises(TimeoutError):
-            await sweep.run(BatchLimits(6, 100), stop)
-        return sweep.measured
-
-    contexts = [m.decode_context for m in with_sweep(server, some) if m.kind == "decode"]
+    # A prompt of 100 tokens takes 20 ms here.
+    measured = with_sweep(server, measured_until(12, batch_s=0.01))
+    contexts = [m.decode_context for m in measured if m.kind == "decode"]
     assert contexts
     assert max(contexts) < 2000
 
@@ -98,13 +96,4 @@ def test_a_server_of_one_sequence_is_refused():
 def test_batches_whose_answers_end_early_are_left_out():
     server = FakeVLLM(max_num_seqs=6, budget=100, max_model_len=64)
 
-    async def some(sweep):
-        def stop(count):
-            if count >= 8:
-                raise TimeoutError
-
-        with pytest.raises(TimeoutError):
-            await sweep.run(BatchLimits(6, 100), stop)
-        return sweep.measured
-
-    assert all(m.seconds > 0 for m in with_sweep(server, some))
+    assert all(m.seconds > 0 for m in with_sweep(server, measured_until(8)))
