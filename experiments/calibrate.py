@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,9 +21,11 @@ import tyro
 from makespan.envs.llm.config import EngineConfig
 from makespan.envs.llm.hardware_file import SUFFIX, MeasuredHardware, to_toml
 from makespan.experiments.fidelity.scheduler.real_vllm import VersionWarning
+from makespan.experiments.live.batch_limits import BatchLimits, LimitSearch
 from makespan.experiments.live.client import Client, Limits
 from makespan.experiments.live.fit import cross_validate, fit
-from makespan.experiments.live.sweep import KINDS, BatchLimits, Kind, Measurement, Sweep
+from makespan.experiments.live.probe import Probe
+from makespan.experiments.live.sweep import KINDS, Kind, Measurement, Sweep
 from makespan.experiments.watching import progress, warnings_in_a_line
 from makespan.experiments.whole_file import write_text
 
@@ -121,16 +123,15 @@ async def calibrate(client: Client, seconds: float, seed: int, show: Progress) -
     version = await client.check_version()
     limits = await client.limits()
     engine = _engine(limits)
-    sweep = Sweep(client, limits, seconds / BATCHES, seed)
-    await sweep.require_idle()
+    probe = Probe(client, limits, seed)
+    sweep = Sweep(probe, seconds / BATCHES)
+    await probe.require_idle()
     batch = BatchLimits(0, 0)
-    try:
+    with suppress(TimeoutError):  # the time budget; what was measured counts
         async with asyncio.timeout(deadline - time.perf_counter()):
             show("finding the limits of a batch", 0)
-            batch = await sweep.batch_limits()
+            batch = await LimitSearch(probe).find()
             await sweep.run(batch, lambda count: show("measuring steps", count))
-    except TimeoutError:
-        pass  # the time budget; what was measured counts
     off = cross_validate(sweep.measured)
     form = replace(
         fit(sweep.measured),

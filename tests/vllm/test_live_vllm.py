@@ -11,8 +11,9 @@ import pytest
 from makespan.experiments.calibrate import calibrate
 from makespan.experiments.fidelity.scheduler.real_vllm import environment
 from makespan.experiments.live import fidelity
+from makespan.experiments.live.batch_limits import BatchLimits, LimitSearch
 from makespan.experiments.live.client import Client
-from makespan.experiments.live.sweep import BatchLimits, Sweep
+from makespan.experiments.live.probe import Probe
 from makespan.experiments.live.tiny_server import serving
 
 CALIBRATION_S = 45.0
@@ -35,7 +36,7 @@ def test_a_real_vllm_is_measured_and_predicted(monkeypatch):
             log = fidelity.predict(fidelity.workload_of(trial, fleet), fleet, found.outside_s)
             engine = found.hardware.engine
             hits = "vllm:prefix_cache_hits_total"
-            limits = [await Sweep(client, found.limits).batch_limits() for _ in range(2)]
+            limits = [await LimitSearch(Probe(client, found.limits)).find() for _ in range(2)]
             limits.append(BatchLimits(engine.max_num_seqs, engine.max_num_batched_tokens))
             return found, rows, after[hits] - before[hits], log, limits
 
