@@ -8,6 +8,8 @@ from makespan.envs.core.registry import unknown_name
 
 COMMANDS = {
     "run": "makespan.experiments.run:main",
+    "train": "makespan.experiments.train:main",
+    "agents": "makespan.experiments.agents_cli:main",
     "bench": "makespan.experiments.bench:main",
     "calibrate": "makespan.experiments.calibrate:main",
     "fidelity": "makespan.experiments.fidelity.command:main",
@@ -20,6 +22,8 @@ COMMANDS = {
 USAGE = """usage: makespan COMMAND [options]
 
   run        replay a workload through router policies and compare them
+  train      train an agent
+  agents     list and show agents
   bench      measure how fast the simulator is
   calibrate  measure a running vLLM server, for --hardware
   fidelity   hold the simulator against what was published, measured or proved

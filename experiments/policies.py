@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from makespan.agents.llm.policy import router
+from makespan.agents.shipped import AGENTS, folder_of
 from makespan.baselines.llm import POLICIES
 from makespan.baselines.llm import policy as baseline
 from makespan.envs.core.contract import Policy
@@ -21,31 +23,47 @@ def resolve(names: str) -> dict[str, Factory]:
     """Label -> factory for every policy of a comma list.
 
     Args:
-        names: names in `makespan.baselines.llm.POLICIES`; `all` stands for every one of them;
+        names: names in `makespan.baselines.llm.POLICIES` or of agents that come with the package
+            (`makespan.agents.shipped`); `all` stands for every one of them; the folder of an agent;
             `FILE.py:NAME` is a function of one's own, or a class, which is made anew for every run,
             with `seed=` if it takes that.
 
     Raises:
-        ValueError: a name is unknown, or the file has no such function; the message says which.
+        ValueError: a name is unknown, the file has no such function, or the folder no agent of this
+            world; the message says which.
     """
     factories: dict[str, Factory] = {}
     for name in _expanded(names):
-        label = name.rpartition(":")[2]
+        label = Path(name).name.rpartition(":")[2]
         if label in factories:
             raise ValueError(f"two policies are called {label!r}")
-        factories[label] = _own(name) if ":" in name else _baseline(name)
+        factories[label] = _factory_of(name)
     return factories
 
 
+def _factory_of(name: str) -> Factory:
+    if ":" in name:
+        return _own(name)
+    if name in AGENTS or Path(name).is_dir():
+        return _agent(name)
+    return _baseline(name)
+
+
+def _agent(name: str) -> Factory:
+    make = router(folder_of(name))
+    return lambda seed: make()
+
+
 def _expanded(names: str) -> list[str]:
-    """The names, each once, `all` replaced by every baseline."""
-    expanded = [known for name in split(names) for known in (POLICIES if name == "all" else [name])]
+    """The names, each once, `all` replaced by every baseline and agent."""
+    every = [*POLICIES, *AGENTS]
+    expanded = [known for name in split(names) for known in (every if name == "all" else [name])]
     return list(dict.fromkeys(expanded))
 
 
 def _baseline(name: str) -> Factory:
     if name not in POLICIES:
-        raise unknown_name("router policy", name, [*POLICIES, "all"])
+        raise unknown_name("router policy", name, [*POLICIES, *AGENTS, "all"])
     return lambda seed: baseline(name, seed)
 
 
@@ -54,10 +72,10 @@ def _own(name: str) -> Factory:
     rule = getattr(_module(Path(path)), attribute, None)
     if not callable(rule):
         raise ValueError(f"{path} has no function or class {attribute!r}")
-    return _factory(rule)
+    return _maker(rule)
 
 
-def _factory(rule: Any) -> Factory:
+def _maker(rule: Any) -> Factory:
     make: Callable[..., Policy] = rule
     if not inspect.isclass(rule):
         return lambda seed: rule

@@ -2,10 +2,12 @@
 
     python experiments/run.py --env llm_router
     python experiments/run.py --env llm_router --trace FILE --policy lmetric,round_robin --load 0.9
+    python experiments/run.py --env llm_router --policy all
 
 Installed, the same is `makespan run`. Every policy sees the same workloads: seed by seed the same
 requests, the same predictions, the same scrapes. A table is printed, and `runs/<name>/` is written
-(`makespan.experiments.run_folder`).
+(`makespan.experiments.run_folder`). The last line, which asks for all policies and names no trace,
+compares them over regimes (`makespan.experiments.regimes`).
 """
 
 import argparse
@@ -21,9 +23,11 @@ from rich.progress import Progress
 from makespan.envs.core.contract import simulate
 from makespan.envs.llm.fleet import Fleet
 from makespan.experiments import policies, report, results, run_folder, summary_tables
+from makespan.experiments.regimes.compare import compare
+from makespan.experiments.regimes.suite import open_suite
 from makespan.experiments.replay import Cell, replay
 from makespan.experiments.results import CellSummary
-from makespan.experiments.run_config import RunConfig, from_toml
+from makespan.experiments.run_config import REGIMES, RunConfig, from_toml
 from makespan.experiments.run_folder import RunFolder
 from makespan.experiments.scenario import Scenario, prepare, stream
 from makespan.experiments.watching import progress, warnings_in_a_line
@@ -87,10 +91,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command = parse(argv)
         with warnings_in_a_line(TraceWarning):
-            experiment = open_experiment(command)
+            if command.run.trace == REGIMES:
+                opened = open_suite(command.run, command.folder, command.resume)
+            else:
+                opened = open_experiment(command)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if isinstance(opened, Experiment):
+        return carry_out(opened, command.json)
+    return compare(opened, command.json)
+
+
+def carry_out(experiment: Experiment, as_json: bool) -> int:
+    """Run an experiment and show it; 0, or 130 when interrupted."""
     summaries: list[CellSummary] = []
     status = 0
     try:
@@ -98,21 +112,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept, --resume continues", file=sys.stderr)
         status = 130
-    finish(experiment, summaries, command.json)
+    finish(experiment, summaries, as_json)
     return status
 
 
 def parse(argv: Sequence[str]) -> Command:
     """The command line as a `Command`; `--config` gives the defaults of the other options.
 
+    Every policy is the default, too; asking for `--policy all` and for no trace is asking for the
+    comparison over regimes.
+
     Raises:
         ValueError: an option's value is out of range, or the config file is not valid.
         OSError: the config file cannot be read.
     """
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    peek.add_argument("--config", type=Path)
-    config = peek.parse_known_args(argv)[0].config
-    default = Command(run=from_toml(config)) if config else Command()
+    for option in ("--config", "--policy", "--trace"):
+        peek.add_argument(option)
+    given = peek.parse_known_args(argv)[0]
+    if given.config:
+        default = Command(run=from_toml(Path(given.config)))
+    elif given.policy == "all" and given.trace is None:
+        default = Command(run=RunConfig(trace=REGIMES))
+    else:
+        default = Command()
     return tyro.cli(Command, args=argv, default=default, prog="makespan run")
 
 

@@ -4,13 +4,19 @@ import dataclasses
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from makespan.envs.llm.config import EngineConfig, GaugeConfig, PredictorConfig
+
+REGIMES = "regimes"
+"""The trace that stands for the comparison over regimes (`makespan.experiments.regimes`)."""
+
+FIXED = ("replicas", "hardware", "model", "tensor_parallel", "load", "rate")
+"""Settings that the comparison over regimes has values of its own for."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +25,12 @@ class RunConfig:
 
     Attributes:
         env: the world.
-        trace: trace file, or name of a synthetic workload or of a public trace that was fetched.
+        trace: trace file, or name of a synthetic workload or of a public trace that was fetched;
+            `regimes` compares the policies over workloads, fleets and loads, which is also what
+            `--policy all` does when no trace is named.
         policy: comma list of policy names, or `file.py:function`; `all` for every baseline.
+        data: folder with public traces for the comparison over regimes; by default those that were
+            fetched, and synthetic workloads in place of those that were not.
         replicas: number of replicas in the fleet.
         hardware: what they run on, by name or as the file that `makespan calibrate` wrote; a comma
             list makes a mixed fleet, its names taken in turn.
@@ -30,8 +40,10 @@ class RunConfig:
         load: arrivals ask for this fraction of the fleet's capacity; 0: a trace is replayed as
             recorded, a synthetic workload asks for 0.9.
         rate: the same in requests/s.
-        seeds: number of seeds, or a comma list of them (`7,` for seed 7 alone).
-        requests: size of a synthetic workload (0: 2000), or the first so many of a trace (0: all).
+        seeds: number of seeds, or a comma list of them (`7,` for seed 7 alone); empty: 3, or 10 in
+            the comparison over regimes.
+        requests: size of a synthetic workload or of a cell of the comparison over regimes (0:
+            2000), or the first so many of a trace (0: all).
         engine: settings of every engine.
         gauges: how the router polls the engines.
         predictor: what the router knows of output lengths.
@@ -43,13 +55,14 @@ class RunConfig:
     env: Literal["llm_router"] = "llm_router"
     trace: str = "sharegpt_sessions"
     policy: str = "all"
+    data: str = ""
     replicas: int = 4
     hardware: str = "A100"
     model: str = ""
     tensor_parallel: int = 1
     load: float = 0.0
     rate: float = 0.0
-    seeds: str = "3"
+    seeds: str = ""
     requests: int = 0
     engine: EngineConfig = field(default_factory=EngineConfig)
     gauges: GaugeConfig = field(default_factory=GaugeConfig)
@@ -70,17 +83,17 @@ class RunConfig:
         if not split(self.policy):
             raise ValueError("--policy names no policy")
         _ = self.seed_list
+        self._check_regimes()
 
     @property
     def seed_list(self) -> list[int]:
         """The seeds of the run."""
+        text = self.seeds or ("10" if self.trace == REGIMES else "3")
         try:
-            numbers = [int(part) for part in split(self.seeds)]
+            numbers = [int(part) for part in split(text)]
         except ValueError:
-            raise ValueError(
-                f"--seeds takes a number or a comma list, not {self.seeds!r}"
-            ) from None
-        seeds = numbers if "," in self.seeds else list(range(sum(numbers)))
+            raise ValueError(f"--seeds takes a number or a comma list, not {text!r}") from None
+        seeds = numbers if "," in text else list(range(sum(numbers)))
         if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
             raise ValueError(f"--seeds must be distinct and not negative, not {self.seeds!r}")
         return seeds
@@ -94,6 +107,17 @@ class RunConfig:
     def default_name(self) -> str:
         """Name of the run folder: world, workload, digest."""
         return f"{self.env}-{Path(self.trace).name.partition('.')[0]}-{self.digest}"
+
+    def _check_regimes(self) -> None:
+        if self.trace != REGIMES and self.data:
+            raise ValueError("--data is for the comparison over regimes (--trace regimes)")
+        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in FIXED}
+        changed = [name for name, default in defaults.items() if getattr(self, name) != default]
+        if self.trace == REGIMES and changed:
+            option = changed[0].replace("_", "-")
+            raise ValueError(
+                f"--{option} is fixed in the comparison over regimes: leave it out, or give --trace"
+            )
 
 
 def split(names: str) -> list[str]:
@@ -124,7 +148,7 @@ def from_toml(path: Path) -> RunConfig:
         OSError: the file cannot be read.
     """
     try:
-        return _build(RunConfig, tomllib.loads(path.read_text(encoding="utf-8")))
+        return build(RunConfig, tomllib.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -134,7 +158,12 @@ def _assignment(name: str, value: bool | float | str) -> str:
     return f"{name} = {json.dumps(value, ensure_ascii=False)}"
 
 
-def _build(kind: type, values: Mapping[str, Any]) -> Any:
+def build(kind: type, values: Mapping[str, Any]) -> Any:
+    """The dataclass `kind` with these values of its fields, nested ones as mappings.
+
+    Raises:
+        ValueError: a field is unknown, of another type or out of range.
+    """
     fields = {f.name: f for f in dataclasses.fields(kind)}
     if unknown := sorted(set(values) - set(fields)):
         raise ValueError(f"unknown setting {unknown[0]!r}; known: {', '.join(fields)}")
@@ -144,7 +173,7 @@ def _build(kind: type, values: Mapping[str, Any]) -> Any:
         if isinstance(default, type) and dataclasses.is_dataclass(default):
             if not isinstance(value, dict):
                 raise ValueError(f"{name} must be a table, not {value!r}")
-            built[name] = _build(default, value)
+            built[name] = build(default, value)
         else:
             built[name] = _checked(name, fields[name].type, value)
     return kind(**built)
@@ -155,6 +184,10 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
         fits = (int, float) if kind is float else (kind,)
         if not isinstance(value, fits) or isinstance(value, bool) != (kind is bool):
             raise ValueError(f"{name} must be of type {kind.__name__}, not {value!r}")
+    elif get_origin(kind) is tuple:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            raise ValueError(f"{name} must be a list, not {value!r}")
+        return tuple(value)
     elif hasattr(kind, "__args__") and value not in kind.__args__:
         raise ValueError(f"{name} must be one of {', '.join(kind.__args__)}, not {value!r}")
     return value

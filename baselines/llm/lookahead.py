@@ -199,7 +199,7 @@ class Lookahead:
 
     def added_seconds(self, decision: RoutingDecision) -> np.ndarray:
         """float64 (N,): added total latency of each candidate; inf for those that are down."""
-        self._replicas = self._replicas or _profiles(decision)
+        self._replicas = self._replicas or profiles(decision)
         request, healthy = decision.request, decision.healthy
         output = self._missing_output
         if not math.isnan(request.predicted_tokens):
@@ -220,7 +220,7 @@ class Lookahead:
         return added
 
 
-def _profiles(decision: RoutingDecision) -> list[tuple[np.ndarray, int, int, int]]:
+def profiles(decision: RoutingDecision) -> list[tuple[np.ndarray, int, int, int]]:
     """Per replica: packed step-time model, token budget, longest batch, KV capacity in tokens."""
     capacities = ((decision.kv_blocks - 1) * decision.block_size).tolist()
     profiles = []

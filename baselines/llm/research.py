@@ -23,8 +23,13 @@ def lmetric(decision: RoutingDecision) -> int:
     Source: Zhang et al., "Simple is Better: Multiplication May Be All You Need for LLM Request
     Scheduling" (LMetric), arXiv 2603.15202.
     """
+    return decision.lowest(lmetric_scores(decision))
+
+
+def lmetric_scores(decision: RoutingDecision) -> np.ndarray:
+    """float64 (N,): what LMetric minimises."""
     p_tokens = decision.prefill_tokens + decision.request.prompt_tokens - decision.prefix_tokens
-    return decision.lowest(p_tokens * (decision.requests + 1e-9))
+    return p_tokens * (decision.requests + 1e-9)
 
 
 class SMetric:

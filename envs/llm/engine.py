@@ -315,26 +315,45 @@ def count_streaming(s, now):
 def write_row(s, q, streamed, row):
     """One row of `IN_FLIGHT`."""
     request = s.requests[q]
-    row.request = q
-    row.sent_s = request.sent_s
-    row.prompt_tokens = request.prompt
-    row.uncached_tokens = request.uncached
-    row.streamed_tokens = streamed
-    row.predicted_tokens = request.predicted
+    row["request"] = q
+    row["sent_s"] = request.sent_s
+    row["prompt_tokens"] = request.prompt
+    row["uncached_tokens"] = request.uncached
+    row["streamed_tokens"] = streamed
+    row["predicted_tokens"] = request.predicted
+
+
+@kernel
+def insert_by_time(s, order, streamed, n, q, tokens):
+    """Put request `q` into the first `n` of `order`, which are sorted by when they were sent."""
+    i = n
+    while i > 0 and s.requests[order[i - 1]].sent_s > s.requests[q].sent_s:
+        order[i] = order[i - 1]
+        streamed[i] = streamed[i - 1]
+        i -= 1
+    order[i] = q
+    streamed[i] = tokens
 
 
 @kernel
 def list_in_flight(s, r, now, rows):
-    """Fill `rows` with what replica `r` holds: running requests, then waiting ones."""
+    """Fill `rows` with what replica `r` holds, in the order in which it was sent.
+
+    Of requests sent at the same moment those in the batch come first, then those that wait.
+    """
     replica = s.replicas[r]
+    order = np.empty(len(rows), np.int64)
+    streamed = np.empty(len(rows), np.int64)
     done = step_at(s, r, now) - 1 if replica.busy else 0
     n = 0
     for i in range(replica.running):
         q = s.running[replica.list_start + i]
-        write_row(s, q, s.requests[q].generated + done, rows[n])
+        insert_by_time(s, order, streamed, n, q, s.requests[q].generated + done)
         n += 1
     q = replica.waiting_head
     while q != NONE:
-        write_row(s, q, s.requests[q].generated, rows[n])
+        insert_by_time(s, order, streamed, n, q, s.requests[q].generated)
         n += 1
         q = s.requests[q].next
+    for i in range(n):
+        write_row(s, order[i], streamed[i], rows[i])

@@ -234,9 +234,9 @@ class Fleet:
 
     def in_flight(self, replica: int) -> np.ndarray:
         """Rows of `IN_FLIGHT`, in the order in which they were sent."""
-        rows = np.zeros(self.requests[replica], IN_FLIGHT)
-        self._core.list_in_flight(replica, self.clock.now, rows.view(np.recarray))
-        return rows[np.argsort(rows["sent_s"], kind="stable")]
+        rows = np.empty(self.requests.item(replica), IN_FLIGHT)
+        self._core.list_in_flight(replica, self.clock.now, rows)
+        return rows
 
     def recent(self, replica: int) -> np.ndarray:
         """Rows of `RECENT`, oldest first."""

@@ -1,0 +1,1 @@
+"""Learned routers for the LLM serving world."""

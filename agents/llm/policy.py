@@ -1,0 +1,44 @@
+"""A trained router, as a policy like any other."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from makespan.agents.folder import load_agent
+from makespan.agents.graph.plain import PlainNetwork
+from makespan.agents.llm.observation import GRAPH, VERSION, RouterEncoder
+from makespan.envs.llm.decision import RoutingDecision
+
+
+class LearnedRouter:
+    """The healthy replica that the network scores highest; the first of equals.
+
+    Reads own accounting, gauges, predictions, the prefix index and the step-time models, for
+    fleets of any size. Needs no torch.
+
+    Args:
+        weights: the state of a `GraphNetwork` over `makespan.agents.llm.observation.GRAPH`.
+        prior: the rule it was trained to correct.
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray], prior: str) -> None:
+        self._network = PlainNetwork(GRAPH, weights)
+        self._prior = prior
+        self._encoder: RouterEncoder | None = None
+
+    def __call__(self, decision: RoutingDecision) -> int:
+        if self._encoder is None:
+            self._encoder = RouterEncoder(decision.replicas, self._prior)
+        observation = self._encoder.encode(decision)
+        return decision.lowest(-self._network.scores(observation))
+
+
+def router(folder: Path) -> Callable[[], LearnedRouter]:
+    """What makes a fresh policy out of the agent in `folder`.
+
+    Raises:
+        AgentError: there is none, or not one that this version of makespan can use.
+    """
+    agent = load_agent(folder, world="llm_router", observation_version=VERSION)
+    return lambda: LearnedRouter(agent.weights, agent.card.settings["prior"])

@@ -1,0 +1,25 @@
+"""Agents by name: those that come with the package, and folders of one's own."""
+
+from pathlib import Path
+
+from makespan.agents.folder import CARD, AgentError
+from makespan.envs.core.registry import unknown_name
+
+AGENTS = {"agent": "shipped/llm_router"}
+"""Name of an agent that comes with the package -> its folder, beside this file."""
+
+
+def folder_of(name: str) -> Path:
+    """The folder of the agent of that name, or `name` itself if that is the folder of one.
+
+    Raises:
+        AgentError: neither.
+    """
+    if name in AGENTS:
+        return Path(__file__).parent / AGENTS[name]
+    folder = Path(name)
+    if (folder / CARD).is_file():
+        return folder
+    if folder.is_dir():
+        raise AgentError(f"{folder}: no agent here (it has no {CARD})")
+    raise AgentError(str(unknown_name("agent", name, AGENTS)))

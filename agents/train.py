@@ -1,0 +1,259 @@
+"""The trainer of every agent: proximal policy optimisation over graphs.
+
+A run is a folder. It is cut into stretches of `checkpoint_every` steps: at the beginning of each
+the agent is evaluated on the tuning episodes, the run's state is saved, all generators are seeded
+anew from the run's seed and the steps made, and all environments begin new episodes. What comes
+after a checkpoint therefore depends on the checkpoint alone, and a run that was killed and resumed
+gives the same agent, bit for bit, as one that was not. Interrupted by Ctrl-C, a run also keeps what
+it learned since: resumed from there it starts a stretch where the other did not, and differs.
+"""
+
+import dataclasses
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sb3_contrib import MaskablePPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+
+from makespan.agents.checkpoint import load_checkpoint, save_checkpoint
+from makespan.agents.cloning import clone, watch
+from makespan.agents.config import TrainConfig, stream
+from makespan.agents.folder import Agent, AgentCard, AgentError, load_agent
+from makespan.agents.graph.network import GraphNetwork
+from makespan.agents.policy import GraphPolicy
+from makespan.agents.schedules import schedule
+from makespan.agents.vectorised import vectorised
+from makespan.agents.world import World
+
+CHECKPOINT, RUN = "checkpoint.safetensors", "run.json"
+"""Files of a run's folder, beside those of the agent: where it stands, and its settings."""
+
+Report = Callable[[dict[str, float]], None]
+"""Is told `steps` before every rollout, and at every checkpoint `tuning`, the mean over the tuning
+episodes, and `best`, the lowest so far."""
+
+
+def train(
+    world: World,
+    config: TrainConfig,
+    folder: Path,
+    resume: bool = False,
+    report: Report = lambda figures: None,
+) -> Agent:
+    """Train an agent in `folder` and save it there.
+
+    Args:
+        resume: go on from the checkpoint in `folder`, if there is one.
+
+    Raises:
+        AgentError: `folder` holds another run, or one that `resume` did not ask for; its checkpoint
+            is damaged.
+        KeyboardInterrupt: after what was learned has been saved.
+    """
+    _open(folder, world, config, resume)
+    torch.set_num_threads(1)  # the graphs are small: more threads wait for each other
+    model = _model(world, config)
+    model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
+    stretch = Stretches(world, config, folder, report)
+    try:
+        if (folder / CHECKPOINT).exists():
+            stretch.restore(load_checkpoint(folder / CHECKPOINT, model))
+        elif config.cloning.teacher:
+            stretch.notes["cloned"] = _imitate(world, config, model)
+        left = config.steps - model.num_timesteps
+        model.learn(left, callback=stretch, reset_num_timesteps=False)
+        stretch.close_stretch()
+        return _finish(world, config, folder, stretch)
+    except KeyboardInterrupt:
+        stretch.keep()
+        raise
+    finally:
+        model.logger.close()
+        assert model.env is not None
+        model.env.close()
+
+
+class Stretches(BaseCallback):
+    """Evaluates, saves and reseeds at the beginning of every stretch of a run.
+
+    Attributes:
+        notes: JSON about the run so far: `history` of evaluations, `best`, `wall_s`.
+    """
+
+    model: MaskablePPO  # type: ignore[assignment]
+
+    def __init__(self, world: World, config: TrainConfig, folder: Path, report: Report) -> None:
+        super().__init__()
+        self._world, self._config, self._folder, self._report = world, config, folder, report
+        self.notes: dict[str, Any] = {"history": [], "best": None, "wall_s": 0.0}
+        self._next = 0
+        self._since = time.monotonic()
+
+    def restore(self, notes: dict[str, Any]) -> None:
+        """Go on from what a checkpoint noted."""
+        self.notes = notes
+        self._next = notes["num_timesteps"]
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._report({"steps": self.num_timesteps})
+        if self.num_timesteps < self._next:
+            return
+        self.close_stretch()
+        self._reseed()
+        self._next = self.num_timesteps + self._config.checkpoint_every
+
+    def close_stretch(self) -> None:
+        """Evaluate what was learned, remember it if it is the best, and save the run."""
+        steps = self.model.num_timesteps
+        if steps not in [row["steps"] for row in self.notes["history"]]:
+            self._evaluate(steps)
+        self.keep()
+
+    def keep(self) -> None:
+        """Save the run as it stands."""
+        now = time.monotonic()
+        self.notes["wall_s"] += now - self._since
+        self._since = now
+        save_checkpoint(self._folder / CHECKPOINT, self.model, self.notes)
+
+    def _evaluate(self, steps: int) -> None:
+        weights = plain_weights(network_of(self.model))
+        scores = self._world.evaluate(weights, self._config.tuning_seeds)
+        score = float(scores.mean())
+        self.notes["history"].append({"steps": steps, "tuning": score})
+        best = self.notes["best"]
+        if best is None or score < best["tuning"]:
+            self.notes["best"] = best = {"steps": steps, "tuning": score}
+            self._agent(weights).save(self._folder)
+        self.logger.record("tuning/score", score)
+        self.logger.dump(steps)
+        self._report({"steps": steps, "tuning": score, "best": best["tuning"]})
+
+    def _agent(self, weights: dict[str, np.ndarray]) -> Agent:
+        return Agent(card(self._world, self._config, {"tuning": self.notes["best"]}), weights)
+
+    def _reseed(self) -> None:
+        """Begin anew from the run's seed and the steps made."""
+        state = stream(self._config.seed, "stretch", self.num_timesteps).generate_state(1)
+        self.model.set_random_seed(int(state[0]))
+        envs = self.training_env
+        self.model._last_obs = envs.reset()  # type: ignore[assignment]
+        self.model._last_episode_starts = np.ones(envs.num_envs, bool)
+
+
+def card(world: World, config: TrainConfig, results: dict[str, Any]) -> AgentCard:
+    """The card of an agent that is being trained so."""
+    return AgentCard(
+        world=world.name,
+        observation_version=world.observation_version,
+        settings=asdict(world),  # type: ignore[call-overload]
+        training=asdict(config),
+        seeds={
+            "training": config.seed,
+            "tuning": config.tuning_seeds,
+            "test": config.test_seeds,
+        },
+        results=results,
+    )
+
+
+def network_of(model: MaskablePPO) -> GraphNetwork:
+    """The network that `model` trains."""
+    assert isinstance(model.policy, GraphPolicy)
+    return model.policy.network
+
+
+def plain_weights(network: GraphNetwork) -> dict[str, np.ndarray]:
+    """Name -> float32 array, a copy."""
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+
+
+def _model(world: World, config: TrainConfig) -> MaskablePPO:
+    return MaskablePPO(
+        GraphPolicy,
+        vectorised(world, config.envs, config.processes, config.gamma),
+        learning_rate=schedule(config.schedule, config.rate),
+        n_steps=config.rollout,
+        batch_size=config.batch,
+        n_epochs=config.epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip,
+        ent_coef=config.entropy,
+        target_kl=config.target_kl or None,
+        policy_kwargs={"declaration": world.graph, "config": config.network},
+        seed=config.seed,
+        device="cpu",
+    )
+
+
+def _imitate(world: World, config: TrainConfig, model: MaskablePPO) -> float:
+    cloning = config.cloning
+    lessons = watch(world, cloning.teacher, cloning.decisions, config.seed)
+    return clone(network_of(model), lessons, cloning, config.seed)
+
+
+def _open(folder: Path, world: World, config: TrainConfig, resume: bool) -> None:
+    """Write down what is run, or check that it is what was run here before."""
+    wanted = json.loads(json.dumps({"world": asdict(world), "training": asdict(config)}))  # type: ignore[call-overload]
+    path = folder / RUN
+    if path.exists():
+        if not resume:
+            raise AgentError(f"{folder}: there is a run already: --resume goes on with it")
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if there != wanted:
+            raise AgentError(f"{folder}: the run there has other settings ({path.name} lists them)")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+
+
+def _finish(world: World, config: TrainConfig, folder: Path, stretch: Stretches) -> Agent:
+    """Measure the best weights on the test episodes, and complete the card."""
+    best = load_agent(folder)
+    notes = stretch.notes
+    results = {"tuning": notes["best"], "history": notes["history"]}
+    if config.test:
+        scores = world.evaluate(best.weights, config.test_seeds)
+        error = float(scores.std(ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else None
+        results["test"] = {"mean": float(scores.mean()), "standard_error": error}
+    if "cloned" in notes:
+        results["cloned"] = notes["cloned"]
+    trained = {
+        "steps": config.steps,
+        "wall_s": round(notes["wall_s"], 1),
+        "commit": _commit(),
+        "versions": _versions(),
+    }
+    done = dataclasses.replace(best.card, results=results, trained=trained)
+    agent = Agent(done, best.weights)
+    agent.save(folder)
+    return agent
+
+
+def _versions() -> dict[str, str]:
+    packages = ("makespan", "torch", "torch-geometric", "stable-baselines3", "sb3-contrib", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def _commit() -> str:
+    """The commit of the source that runs; empty where it is no checkout."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,0 +1,52 @@
+"""What the trainer asks of a world."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from makespan.agents.graph.declaration import GraphDeclaration
+from makespan.envs.core.contract import Policy
+from makespan.envs.core.environment import SchedulingEnv
+
+
+class World(Protocol):
+    """A world that agents can be trained in; a frozen dataclass, its fields are its settings.
+
+    Attributes:
+        name: as on the command line, `llm_router`.
+        observation_version: goes up when agents trained before would see something else.
+        graph: the graph in an observation.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def observation_version(self) -> int: ...
+
+    @property
+    def graph(self) -> GraphDeclaration: ...
+
+    def env(self) -> SchedulingEnv[Any, Any, dict[str, np.ndarray]]:
+        """A training environment; its episodes follow from the seed of its first reset."""
+        ...
+
+    def teacher(self, name: str) -> Policy:
+        """A fresh baseline of that name, to be imitated.
+
+        Raises:
+            ValueError: there is none.
+        """
+        ...
+
+    def policy(self, weights: Mapping[str, np.ndarray]) -> Policy:
+        """The policy of a network with these weights, for decisions of any size."""
+        ...
+
+    def evaluate(self, weights: Mapping[str, np.ndarray], seeds: Sequence[int]) -> np.ndarray:
+        """float64 (seeds,): how the policy did in the episode of each seed, lower is better.
+
+        In units of a reference on the same episode: 0.9 is 10 % better.
+        """
+        ...

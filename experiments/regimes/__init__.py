@@ -1,0 +1,1 @@
+"""Policies compared over regimes: `--policy all` without a trace, or `--trace regimes`."""

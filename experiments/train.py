@@ -1,0 +1,136 @@
+"""Train an agent.
+
+    makespan train --out runs/my-agent
+    makespan train --resume runs/my-agent
+
+The folder becomes that of the agent (`makespan.agents.folder`), for `--policy runs/my-agent`. The
+run's settings, its checkpoint and TensorBoard's log are there, too.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from makespan.agents.config import TrainConfig
+from makespan.agents.folder import AgentError
+from makespan.agents.llm.world import RouterWorld
+from makespan.experiments.run_config import build
+from makespan.experiments.watching import progress
+
+RUN = "run.json"
+"""The settings of a run, in its folder."""
+
+MISSING = """training needs torch and what goes with it: pip install torch==2.13.0, and then \
+pip install "makespan[agents]\""""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train an agent.
+
+    Attributes:
+        world: what it is trained on.
+        training: how.
+        out: folder of the run, and of the agent.
+        resume: go on with the run in this folder, with its settings.
+    """
+
+    world: RouterWorld = field(default_factory=RouterWorld)
+    training: TrainConfig = field(default_factory=TrainConfig)
+    out: Path = Path("runs/agent")
+    resume: Path | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status: 0, 2 for bad input, 130 when interrupted."""
+    try:
+        command = parse(sys.argv[1:] if argv is None else argv)
+        results = run(command)
+    except ImportError as error:
+        print(f"error: {MISSING} ({error})", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was learned is kept, --resume goes on", file=sys.stderr)
+        return 130
+    print(in_words(results))
+    print(f"written to {command.out}")
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """The command line as a `Command`; a run that is resumed gives the defaults.
+
+    Raises:
+        ValueError: a setting is out of range, or there is no run to resume.
+    """
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--resume", type=Path)
+    resume = peek.parse_known_args(argv)[0].resume
+    default = settings_of(resume) if resume else Command()
+    return tyro.cli(Command, args=list(argv), default=default, prog="makespan train")
+
+
+def settings_of(folder: Path) -> Command:
+    """What was run in `folder`.
+
+    Raises:
+        AgentError: nothing was, or its settings cannot be read.
+    """
+    path = folder / RUN
+    if not path.is_file():
+        raise AgentError(f"{folder}: no run to resume (it has no {RUN})")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        return Command(
+            world=build(RouterWorld, settings["world"]),
+            training=build(TrainConfig, settings["training"]),
+            out=folder,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise AgentError(f"{path}: not the settings of a run: {error}") from None
+
+
+def run(command: Command) -> dict[str, Any]:
+    """Train; what the agent's card says of the results."""
+    from makespan.agents.train import train
+
+    with watched(command.training.steps) as report:
+        agent = train(
+            command.world, command.training, command.out, command.resume is not None, report
+        )
+    return agent.card.results
+
+
+@contextmanager
+def watched(steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Show the steps made and the last score on the tuning episodes."""
+    with progress() as bars:
+        bar = bars.add_task("training", total=steps)
+
+        def report(figures: dict[str, float]) -> None:
+            bars.update(bar, completed=int(figures["steps"]))
+            if "tuning" in figures:
+                text = "training, tuning score {tuning:.4f}, best {best:.4f}"
+                bars.update(bar, description=text.format(**figures))
+
+        yield report
+
+
+def in_words(results: dict[str, Any]) -> str:
+    """The figures of a card's results, a line each."""
+    best, test = results["tuning"], results.get("test")
+    lines = [f"best after {best['steps']:,} steps: {best['tuning']:.4f} on the tuning episodes"]
+    if test:
+        error = f" +- {test['standard_error']:.4f}" if test["standard_error"] is not None else ""
+        lines.append(f"on the test episodes: {test['mean']:.4f}{error} of the reference's latency")
+    return "\n".join(lines)

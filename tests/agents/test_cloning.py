@@ -1,0 +1,39 @@
+"""Behaviour cloning."""
+
+import numpy as np
+import torch
+from small_runs import WORLD
+
+from makespan.agents.cloning import clone, watch
+from makespan.agents.config import CloningConfig, NetworkConfig
+from makespan.agents.graph.declaration import shapes_of
+from makespan.agents.graph.network import GraphNetwork
+from makespan.agents.llm.world import RouterWorld
+
+BLIND = RouterWorld(prior="none", distribution=WORLD.distribution)
+"""No rule tells the network what to do."""
+
+
+def test_lessons_are_what_the_teacher_saw_and_chose() -> None:
+    lessons = watch(BLIND, "least_requests", 200, seed=1)
+    assert len(lessons.actions) == 200
+    busy = np.where(
+        lessons.observations["replica_mask"] > 0, lessons.observations["replica"][:, :, 0], 9
+    )
+    assert np.array_equal(lessons.actions, busy.argmin(axis=1))
+
+
+def test_the_same_seed_gives_the_same_lessons() -> None:
+    first, second = (watch(BLIND, "lmetric", 60, seed=4) for _ in range(2))
+    assert np.array_equal(first.actions, second.actions)
+    assert np.array_equal(first.observations["replica"], second.observations["replica"])
+
+
+def test_a_network_learns_a_rule() -> None:
+    torch.manual_seed(0)
+    shapes = shapes_of(BLIND.env().observation_space)  # type: ignore[arg-type]
+    network = GraphNetwork(BLIND.graph, shapes, NetworkConfig(hidden=16, layers=1))
+    config = CloningConfig("least_requests", epochs=30, batch=64, rate=3e-3)
+    lessons = watch(BLIND, "least_requests", 1500, seed=2)
+    before = clone(network, lessons, CloningConfig(epochs=0), seed=0)
+    assert clone(network, lessons, config, seed=0) > max(0.9, before + 0.2)
