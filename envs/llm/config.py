@@ -14,6 +14,7 @@ Policy = Literal["fcfs", "priority", "sjf"]
 Admission = Literal["vllm", "conservative", "past_future"]
 PredictorKind = Literal["none", "oracle", "bucket", "class_mean"]
 OnFailure = Literal["reroute", "fail"]
+HoldOrder = Literal["fcfs", "shortest"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -204,6 +205,8 @@ class FleetConfig:
         gauges: how `/metrics` is polled.
         predictor: output-length prediction.
         can_hold: give the policy the action of holding a request in the router.
+        hold_order: which held request the policy looks at first when something finishes: the one
+            held longest (`fcfs`), or the one that is expected to be the least work (`shortest`).
         outages: when replicas fail.
         on_failure: `reroute` sends what a failed replica held through the router again,
             `fail` counts it as failed.
@@ -216,6 +219,7 @@ class FleetConfig:
     gauges: GaugeConfig = field(default_factory=GaugeConfig)
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     can_hold: bool = False
+    hold_order: HoldOrder = "fcfs"
     outages: tuple[Outage, ...] = ()
     on_failure: OnFailure = "reroute"
     cold_start_s: float = 0.0
@@ -223,6 +227,7 @@ class FleetConfig:
 
     def __post_init__(self) -> None:
         _require_one_of("on_failure", self.on_failure, get_args(OnFailure))
+        _require_one_of("hold_order", self.hold_order, get_args(HoldOrder))
         _require(len(self.replicas) > 0, "a fleet needs at least one replica")
         _require(self.cold_start_s >= 0, "cold_start_s must not be negative")
         _require(self.prefix_index_blocks > 0, "prefix_index_blocks must be positive")

@@ -93,6 +93,8 @@ class Router(Protocol):
     step_time: list  # N step-time models (`makespan.envs.llm.step_time`)
     engines: list  # N `EngineConfig`s (`makespan.envs.llm.config`)
 
+    @property
+    def held(self) -> int: ...
     def decode_tokens(self) -> np.ndarray: ...
     def gauges(self) -> Gauges: ...
     def prefix_tokens(self, request: RequestView) -> np.ndarray: ...
@@ -141,6 +143,11 @@ class RoutingDecision:
     def all_healthy(self) -> bool:
         """Whether every replica may be chosen."""
         return bool(self.healthy.all())
+
+    @property
+    def held(self) -> int:
+        """Requests that the router holds, without this one."""
+        return self._router.held
 
     @property
     def requests(self) -> np.ndarray:

@@ -184,6 +184,32 @@ def test_held_requests_are_offered_again_in_order():
     assert status(fleet) == ["finished"] * 5
 
 
+@pytest.mark.parametrize(
+    ("order", "predictor", "sent_s"),
+    [
+        ("fcfs", "oracle", [0.0, 0.2, 0.6, 0.9]),
+        ("shortest", "oracle", [0.0, 0.6, 0.3, 0.2]),
+        ("shortest", "none", [0.0, 0.2, 0.6, 0.9]),
+    ],
+)
+def test_the_held_request_of_least_expected_work_can_go_first(order, predictor, sent_s):
+    outputs = (20, 40, 30, 10)
+    requests = [Request(0.01 * i, 10, n) for i, n in enumerate(outputs)]
+    fleet = fleet_of(
+        requests, can_hold=True, hold_order=order, predictor=PredictorConfig(predictor)
+    )
+    held = []
+
+    def one_at_a_time(decision):
+        held.append(decision.held)
+        return decision.replicas if decision.requests[0] else 0
+
+    log = simulate(fleet, one_at_a_time).log
+    assert log["sent_s"] == pytest.approx(sent_s)
+    assert max(held) == 2  # the third is due, and not yet held, when the fourth arrives
+    assert fleet.held == 0
+
+
 def test_a_masked_action_is_refused():
     fleet = fleet_of([Request(0.5, 10, 5)], replica(), replica(), outages=(Outage(1, 0.0, 9.0),))
     decision = due(fleet)
