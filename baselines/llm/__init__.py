@@ -36,6 +36,7 @@ POLICIES = {
     "ttft_estimate": "makespan.baselines.llm.research:TtftEstimate",
     "mixing_impact": "makespan.baselines.llm.research:MixingImpact",
     "lookahead": "makespan.baselines.llm.lookahead:Lookahead",
+    "lookahead_hold": "makespan.baselines.llm.lookahead:LookaheadHold",
 }
 """Name of a router policy -> "module:object", a function or a class."""
 

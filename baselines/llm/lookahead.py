@@ -12,6 +12,7 @@ import numpy as np
 
 from makespan.envs.core.compiled import kernel
 from makespan.envs.llm.decision import RoutingDecision
+from makespan.envs.llm.observation import prefill_token_s
 from makespan.envs.llm.step_kernels import decode_run_seconds, step_seconds
 
 MEAN_OUTPUT_TOKENS = 211.1
@@ -218,6 +219,45 @@ class Lookahead:
                 *limits,
             )
         return added
+
+
+class LookaheadHold(Lookahead):
+    """`lookahead`'s choice, unless prompts are queued there: then the router holds the request.
+
+    An engine serves prompts in the order in which they came. What the router keeps can still be
+    overtaken by shorter requests (`FleetConfig.hold_order`), and can still go elsewhere. Sending
+    while some backlog is left keeps the replica busy until the router looks again. Does not hold
+    where the fleet gives no such choice.
+
+    Source: this project. Queueing in the router is also what Dynamo's `--router-queue-threshold`
+    does, by tokens and in the order of arrival.
+
+    Args:
+        limit_s: backlog, in seconds of prompts to be computed, above which a request is held.
+        missing_output: see `Lookahead`.
+    """
+
+    def __init__(self, limit_s: float = 0.4, missing_output: float = MEAN_OUTPUT_TOKENS) -> None:
+        super().__init__(missing_output)
+        self.limit_s = limit_s
+        self._prefill_token_s: list[float] = []
+
+    def __call__(self, decision: RoutingDecision) -> int:
+        replica = super().__call__(decision)
+        can_hold = decision.can_hold and decision.action_mask[-1]
+        if can_hold and replica < decision.replicas and self.is_full(decision, replica):
+            return decision.replicas
+        return replica
+
+    def is_full(self, decision: RoutingDecision, replica: int) -> bool:
+        """Whether the backlog of `replica` is above the limit."""
+        return self.backlog_s(decision, replica) > self.limit_s
+
+    def backlog_s(self, decision: RoutingDecision, replica: int) -> float:
+        """Seconds that `replica` takes to compute the prompts that it has not computed yet."""
+        if not self._prefill_token_s:
+            self._prefill_token_s = [prefill_token_s(model) for model in decision.step_time]
+        return decision.prefill_tokens.item(replica) * self._prefill_token_s[replica]
 
 
 def profiles(decision: RoutingDecision) -> list[tuple[np.ndarray, int, int, int]]:

@@ -126,7 +126,7 @@ def _show_replicas(
         _show(values, _REPLICA_SCALE, out[r])
 
 
-def _prefill_token_s(model: StepTimeModel) -> float:
+def prefill_token_s(model: StepTimeModel) -> float:
     """Seconds per token of a step that computes `PREFILL_CHUNK` tokens of one prompt."""
     chunk = PREFILL_CHUNK
     work = chunk * chunk / 2
@@ -227,5 +227,5 @@ class Encoder:
             self._hardware[0] = (decision.kv_blocks - 1) * decision.block_size
             for r, model in enumerate(decision.step_time):
                 self._hardware[1, r] = model.step(decode_sequences=1, decode_context=1)
-                self._hardware[2, r] = _prefill_token_s(model)
+                self._hardware[2, r] = prefill_token_s(model)
         return self._hardware
