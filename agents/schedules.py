@@ -53,7 +53,7 @@ def power(left: float, exponent: float = 0.51) -> float:
     """Warm-up, a power of the progress, and linearly to zero in the last tenth.
 
     Source: Shen et al., "Power Scheduler" (2024): rate = a * n^b with b = -0.51 after n samples,
-    cut at a peak. Here the cut falls at the end of the warm-up, so that the peak is what is asked for.
+    cut at a peak. Here the cut falls at the end of the warm-up, so that the peak is as asked for.
     """
     done = max(1 - left, WARM_UP)
     return _warmed_up(left) * (done / WARM_UP) ** -exponent * min(1.0, left / 0.1)

@@ -27,7 +27,7 @@ from makespan.experiments.regimes.compare import compare
 from makespan.experiments.regimes.suite import open_suite
 from makespan.experiments.replay import Cell, replay
 from makespan.experiments.results import CellSummary
-from makespan.experiments.run_config import REGIMES, RunConfig, from_toml
+from makespan.experiments.run_config import COMPARISONS, REGIMES, RunConfig, from_toml
 from makespan.experiments.run_folder import RunFolder
 from makespan.experiments.scenario import Scenario, prepare, stream
 from makespan.experiments.watching import progress, warnings_in_a_line
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command = parse(argv)
         with warnings_in_a_line(TraceWarning):
-            if command.run.trace == REGIMES:
+            if command.run.trace in COMPARISONS:
                 opened = open_suite(command.run, command.folder, command.resume)
             else:
                 opened = open_experiment(command)

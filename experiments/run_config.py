@@ -13,7 +13,8 @@ from typing import Any, Literal, get_origin
 from makespan.envs.llm.config import EngineConfig, GaugeConfig, PredictorConfig
 
 REGIMES = "regimes"
-"""The trace that stands for the comparison over regimes (`makespan.experiments.regimes`)."""
+COMPARISONS = (REGIMES, "unseen")
+"""Traces that stand for a comparison over regimes (`makespan.experiments.regimes`)."""
 
 FIXED = ("replicas", "hardware", "model", "tensor_parallel", "load", "rate")
 """Settings that the comparison over regimes has values of its own for."""
@@ -27,7 +28,8 @@ class RunConfig:
         env: the world.
         trace: trace file, or name of a synthetic workload or of a public trace that was fetched;
             `regimes` compares the policies over workloads, fleets and loads, which is also what
-            `--policy all` does when no trace is named.
+            `--policy all` does when no trace is named; `unseen` over fleets and loads that agents
+            were not trained on.
         policy: comma list of policy names, or `file.py:function`; `all` for every baseline.
         data: folder with public traces for the comparison over regimes; by default those that were
             fetched, and synthetic workloads in place of those that were not.
@@ -88,7 +90,7 @@ class RunConfig:
     @property
     def seed_list(self) -> list[int]:
         """The seeds of the run."""
-        text = self.seeds or ("10" if self.trace == REGIMES else "3")
+        text = self.seeds or ("10" if self.trace in COMPARISONS else "3")
         try:
             numbers = [int(part) for part in split(text)]
         except ValueError:
@@ -109,11 +111,11 @@ class RunConfig:
         return f"{self.env}-{Path(self.trace).name.partition('.')[0]}-{self.digest}"
 
     def _check_regimes(self) -> None:
-        if self.trace != REGIMES and self.data:
+        if self.trace not in COMPARISONS and self.data:
             raise ValueError("--data is for the comparison over regimes (--trace regimes)")
         defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in FIXED}
         changed = [name for name, default in defaults.items() if getattr(self, name) != default]
-        if self.trace == REGIMES and changed:
+        if self.trace in COMPARISONS and changed:
             option = changed[0].replace("_", "-")
             raise ValueError(
                 f"--{option} is fixed in the comparison over regimes: leave it out, or give --trace"

@@ -104,7 +104,10 @@ def read_trace(config: RunConfig) -> Workload:
 
 
 def fleet_config(config: RunConfig) -> FleetConfig:
-    """The fleet: `replicas` of them, the names of the hardware taken in turn."""
+    """The fleet: `replicas` of them, the names of the hardware taken in turn.
+
+    Its router may hold requests, and looks at short ones first; most rules never do.
+    """
     replica = ReplicaConfig(
         model=config.model, tensor_parallel=config.tensor_parallel, engine=config.engine
     )
@@ -112,7 +115,13 @@ def fleet_config(config: RunConfig) -> FleetConfig:
         dataclasses.replace(replica, hardware=name)
         for name in replica_hardware(config.hardware, config.replicas)
     )
-    return FleetConfig(replicas=replicas, gauges=config.gauges, predictor=config.predictor)
+    return FleetConfig(
+        replicas=replicas,
+        gauges=config.gauges,
+        predictor=config.predictor,
+        can_hold=True,
+        hold_order="shortest",
+    )
 
 
 def stream(seed: int, source: int) -> int:

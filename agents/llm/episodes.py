@@ -56,7 +56,7 @@ class EpisodeDistribution:
 
     replicas: tuple[int, int] = (2, 12)
     load: tuple[float, float] = (0.5, 1.2)
-    requests: tuple[int, int] = (60, 240)
+    requests: tuple[int, int] = (60, 400)
     traces: tuple[str, ...] = ()
     stale: bool = True
     outages: float = 0.15
@@ -205,6 +205,8 @@ def _fleet(
         names[r] = str(rng.choice(kinds))
     return FleetConfig(
         replicas=tuple(ReplicaConfig(name, source.model) for name in names),
+        can_hold=True,
+        hold_order="shortest",
         gauges=_gauges(rng) if distribution.stale else GaugeConfig(),
         predictor=_predictor(rng),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.random import SeedSequence
 
 from makespan.agents.graph.declaration import GraphDeclaration
 from makespan.agents.llm.env import RouterTrainingEnv
-from makespan.agents.llm.episodes import EpisodeDistribution, draw
+from makespan.agents.llm.episodes import Episode, EpisodeDistribution, draw
 from makespan.agents.llm.observation import GRAPH, VERSION
 from makespan.agents.llm.policy import LearnedRouter
 from makespan.agents.llm.prior import PRIORS
@@ -25,7 +26,8 @@ class RouterWorld:
     """Routers of LLM serving fleets.
 
     Attributes:
-        prior: rule whose scores the agent corrects: `lookahead`, `lmetric` or `none`.
+        prior: rule whose scores the agent corrects: `lookahead_hold`, `lookahead`, `lmetric` or
+            `none`; only the first and the last ever hold a request.
         distribution: what episodes are drawn from.
     """
 
@@ -33,7 +35,7 @@ class RouterWorld:
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
 
-    prior: str = "lookahead"
+    prior: str = "lookahead_hold"
     distribution: EpisodeDistribution = field(default_factory=EpisodeDistribution)
 
     def __post_init__(self) -> None:
@@ -59,8 +61,15 @@ class RouterWorld:
     def _ratio(self, weights: Mapping[str, np.ndarray], seed: int) -> float:
         episode = draw(self.distribution, SeedSequence(seed))
 
-        def latency_s(policy: Policy) -> float:
-            fleet = Fleet(episode.workload, episode.fleet, episode.noise)
-            return simulate(fleet, policy).latency_s()
+        return _latency_s(episode, self.policy(weights)) / _reference_s(self.distribution, seed)
 
-        return latency_s(self.policy(weights)) / latency_s(Lookahead())
+
+def _latency_s(episode: Episode, policy: Policy) -> float:
+    """Total latency of the requests of an episode."""
+    return simulate(Fleet(episode.workload, episode.fleet, episode.noise), policy).latency_s()
+
+
+@cache
+def _reference_s(distribution: EpisodeDistribution, seed: int) -> float:
+    """That of `lookahead`; asked again at every evaluation."""
+    return _latency_s(draw(distribution, SeedSequence(seed)), Lookahead())

@@ -22,7 +22,7 @@ from makespan.envs.llm.gauges import timeline
 from makespan.envs.llm.memory import new_state
 from makespan.envs.llm.predictor import predict
 from makespan.envs.llm.replica import resolve, step_time
-from makespan.envs.llm.state import FAILED, FINISHED, NONE, RECENT_LENGTH, REJECTED
+from makespan.envs.llm.state import FAILED, FINISHED, RECENT_LENGTH, REJECTED
 from makespan.traces.workload import HASH_BLOCK_TOKENS, Workload
 
 COLUMNS = ("prompt", "predicted", "attempts", "status")
@@ -30,7 +30,7 @@ COLUMNS = ("prompt", "predicted", "attempts", "status")
 
 OUTPUT_WORK = 8.0
 """Prompt tokens that are as much work as one output token: on an A100 with Llama-3.1-8B a prompt
-token takes 0.05 ms, an output token in a batch of some 50 takes 0.4 ms of the step it is part of."""
+token takes 0.05 ms, an output token in a batch of some 50 takes 0.4 ms of the step it is in."""
 
 STATUS = ("finished", "rejected", "failed", "pending")
 """Meaning of the log's `status`; `pending`: not done when the run was left."""

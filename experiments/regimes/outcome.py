@@ -10,7 +10,7 @@ import numpy as np
 
 from makespan.experiments import metrics
 from makespan.experiments.regimes.cells import Cell, Key, Metrics
-from makespan.experiments.regimes.regime import FLEETS, MODEL, REGIMES, Regime
+from makespan.experiments.regimes.regime import FLEETS, MODEL, Regime
 from makespan.experiments.regimes.suite import Suite
 from makespan.experiments.regimes.summary import Estimate, summarise
 from makespan.experiments.regimes.traffic import Traffic
@@ -28,7 +28,9 @@ def collect(suite: Suite, measured: Mapping[Key, Metrics]) -> dict[str, Any]:
     A regime of which some cells are missing (an interrupted run) is left out.
     """
     whole = [
-        regime for regime in REGIMES if all(cell.key in measured for cell in suite.cells(regime))
+        regime
+        for regime in suite.regimes
+        if all(cell.key in measured for cell in suite.cells(regime))
     ]
     figures = {regime: by_policy(suite.cells(regime), measured) for regime in whole}
     return {
@@ -37,7 +39,8 @@ def collect(suite: Suite, measured: Mapping[Key, Metrics]) -> dict[str, Any]:
         "seeds": suite.config.seed_list,
         "requests": suite.requests,
         "model": MODEL,
-        "fleets": FLEETS,
+        "of_regimes": len(suite.regimes),
+        "fleets": {name: FLEETS[name] for name in suite.fleets},
         "workloads": {name: _workload(found) for name, found in suite.traffic.items()},
         "interval": {"level": metrics.LEVEL, "over": "seeds", "resamples": metrics.RESAMPLES},
         "summary": _summary(suite.policies, figures) if whole else None,

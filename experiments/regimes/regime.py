@@ -1,5 +1,6 @@
 """The regimes that policies are compared over: what is asked, of which fleet, and how much."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
@@ -9,10 +10,18 @@ LOADS = (0.5, 0.8, 1.0, 1.2)
 """Shares of the fleet's capacity that the requests ask for."""
 
 FLEETS = {
-    "4xA100": ("A100", "A100", "A100", "A100"),
+    "4xA100": ("A100",) * 4,
     "mixed": ("A100", "H100", "A100", "L40S"),
+    "16xA100": ("A100",) * 16,
+    "64mixed": ("A100", "H100", "A100", "L40S") * 16,
+    "newGPUs": ("H200", "RTXPRO6000", "RTXPRO6000", "A40"),
+    "failing": ("A100",) * 4,
 }
 """Name of a fleet -> what its replicas run on."""
+
+FAILING = ("failing", 0, 0.3, 0.2)
+"""A fleet, its replica that fails, and when, and for how long, as shares of the time in which
+requests arrive."""
 
 
 @dataclass(frozen=True)
@@ -75,5 +84,20 @@ class Regime:
         return f"{self.workload} {self.fleet} {self.load:.1f}"
 
 
-REGIMES = tuple(Regime(*parts) for parts in product(WORKLOADS, FLEETS, LOADS))
-"""All of them, in the order of the table."""
+Regimes = tuple[Regime, ...]
+
+
+def _regimes(workloads: Iterable[str], fleets: Iterable[str], loads: Iterable[float]) -> Regimes:
+    return tuple(Regime(*parts) for parts in product(workloads, fleets, loads))
+
+
+SUITES: dict[str, Regimes] = {
+    "regimes": _regimes(WORKLOADS, ("4xA100", "mixed"), LOADS),
+    "unseen": (
+        *_regimes(WORKLOADS, ("16xA100", "64mixed", "newGPUs", "failing"), (0.9,)),
+        *_regimes(("sessions",), ("4xA100",), (0.3, 1.5)),
+    ),
+}
+"""Name of a comparison -> its regimes, in the order of the table. In `unseen`, agents meet fleets
+larger than any that they were trained on, GPUs that were not among those, one that fails, and
+loads below and above."""

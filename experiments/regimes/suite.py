@@ -1,14 +1,22 @@
 """The comparison over regimes, checked and ready to run: what every cell is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from makespan.envs.llm.capacity import capacity
-from makespan.envs.llm.config import FleetConfig
+from makespan.envs.llm.config import FleetConfig, Outage
 from makespan.experiments import policies
 from makespan.experiments.regimes.cells import Cell, CellFile
-from makespan.experiments.regimes.regime import FLEETS, MODEL, REGIMES, WORKLOADS, Regime
+from makespan.experiments.regimes.regime import (
+    FAILING,
+    FLEETS,
+    MODEL,
+    SUITES,
+    WORKLOADS,
+    Regime,
+    Regimes,
+)
 from makespan.experiments.regimes.traffic import Traffic, find
 from makespan.experiments.run_config import RunConfig
 from makespan.experiments.run_folder import RunFolder, remove
@@ -47,6 +55,11 @@ class Suite:
         return self.config.requests or DEFAULT_REQUESTS
 
     @property
+    def regimes(self) -> Regimes:
+        """What the policies are compared over."""
+        return SUITES[self.config.trace]
+
+    @property
     def kept(self) -> CellFile:
         """The finished cells."""
         return CellFile(self.folder.path / CELLS)
@@ -54,6 +67,15 @@ class Suite:
     def rate(self, regime: Regime) -> float:
         """Requests per second in a regime."""
         return regime.load * self.capacity[regime.workload, regime.fleet]
+
+    def fleet(self, regime: Regime) -> FleetConfig:
+        """What serves a regime."""
+        fleet = self.fleets[regime.fleet]
+        name, replica, start, length = FAILING
+        if regime.fleet != name:
+            return fleet
+        span_s = self.requests / self.rate(regime)
+        return replace(fleet, outages=(Outage(replica, start * span_s, length * span_s),))
 
     def cells(self, regime: Regime) -> list[Cell]:
         """The cells of a regime, seed after seed."""
@@ -66,7 +88,7 @@ class Suite:
                 traffic=self.traffic[regime.workload],
                 requests=self.requests,
                 rate=self.rate(regime),
-                fleet=self.fleets[regime.fleet],
+                fleet=self.fleet(regime),
             )
             for seed in self.config.seed_list
             for policy in self.policies
@@ -75,7 +97,7 @@ class Suite:
     @property
     def all_cells(self) -> list[Cell]:
         """The cells of every regime, one regime after another."""
-        return [cell for regime in REGIMES for cell in self.cells(regime)]
+        return [cell for regime in self.regimes for cell in self.cells(regime)]
 
 
 def open_suite(config: RunConfig, folder: RunFolder, resume: bool) -> Suite:
@@ -88,7 +110,8 @@ def open_suite(config: RunConfig, folder: RunFolder, resume: bool) -> Suite:
     """
     labels = tuple(policies.resolve(config.policy))
     traffic = {name: find(kind, config.data) for name, kind in WORKLOADS.items()}
-    fleets = {name: fleet_of(config, hardware) for name, hardware in FLEETS.items()}
+    there = {regime.fleet for regime in SUITES[config.trace]}
+    fleets = {name: fleet_of(config, cards) for name, cards in FLEETS.items() if name in there}
     for found in traffic.values():
         found.check(config.requests or DEFAULT_REQUESTS)
     capacities = {

@@ -2,13 +2,13 @@
 
 import math
 import textwrap
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Group
 from rich.text import Text
 
-from makespan.experiments.regimes.regime import LOADS, REGIMES
 from makespan.experiments.regimes.summary import REFERENCE, Estimate
 from makespan.experiments.summary_tables import WIDTH, number
 
@@ -82,15 +82,14 @@ def markdown(outcome: Outcome) -> str:
 
 def introduction(outcome: Outcome) -> str:
     """What was run: the regimes, then a line for every workload and fleet."""
-    there = len(outcome["regimes"])
-    count = f"{there}" if there == len(REGIMES) else f"{there} of {len(REGIMES)}"
-    loads = ", ".join(map(str, LOADS))
+    there, all_of_them = len(outcome["regimes"]), outcome["of_regimes"]
+    count = f"{there}" if there == all_of_them else f"{there} of {all_of_them}"
     lines = [
-        f"{count} regimes, workload x fleet x load ({loads} of capacity): {outcome['model']}, "
+        f"{count} regimes, workload x fleet x load (share of capacity): {outcome['model']}, "
         f"{outcome['requests']:,} requests, seeds {_numbers(outcome['seeds'])}"
     ]
     lines += [f"  {name}: {_source(found)}" for name, found in outcome["workloads"].items()]
-    lines += [f"  {name}: {', '.join(cards)}" for name, cards in outcome["fleets"].items()]
+    lines += [f"  {name}: {_counted(cards)}" for name, cards in outcome["fleets"].items()]
     return "\n".join(lines)
 
 
@@ -122,6 +121,13 @@ def short(value: float) -> str:
 def ratio(value: float) -> str:
     """Three digits after the point, fewer from 10."""
     return f"{value:.3f}" if value < 10 else number(value)
+
+
+def _counted(cards: Sequence[str]) -> str:
+    """`2 x A100, H100, L40S`."""
+    return ", ".join(
+        f"{count} x {name}" if count > 1 else name for name, count in Counter(cards).items()
+    )
 
 
 def _numbers(seeds: list[int]) -> str:

@@ -74,7 +74,7 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_agent_gets_a_suggestion() -> None:
-    with pytest.raises(AgentError, match="unknown agent 'agnet'. Did you mean 'agent'"):
+    with pytest.raises(AgentError, match=r"unknown agent 'agnet'\. Did you mean 'agent'"):
         folder_of("agnet")
 
 

@@ -1,4 +1,4 @@
-"""The network: indifferent to padding and order, as its prior before training, the same in NumPy."""
+"""The network: indifferent to padding and order, its prior before training, the same in NumPy."""
 
 from typing import Any
 

@@ -13,12 +13,12 @@ from numpy.random import SeedSequence
 from makespan.agents.config import NetworkConfig
 from makespan.agents.graph.declaration import shapes_of
 from makespan.agents.graph.network import GraphNetwork
-from makespan.agents.llm.cost import Ledger
+from makespan.agents.llm.cost import Reference
 from makespan.agents.llm.env import RouterTrainingEnv
 from makespan.agents.llm.episodes import SHAPES, EpisodeDistribution, draw
 from makespan.agents.llm.observation import GRAPH, RouterEncoder
 from makespan.agents.llm.policy import LearnedRouter
-from makespan.agents.llm.prior import PRIORS, Prior
+from makespan.agents.llm.prior import LIMIT, PRIORS, Prior
 from makespan.baselines.llm import policy as baseline
 from makespan.envs.core.contract import Policy, simulate
 from makespan.envs.llm.config import FleetConfig, Outage, ReplicaConfig
@@ -28,7 +28,7 @@ from makespan.traces.synthetic import synthetic
 SMALL = EpisodeDistribution(replicas=(2, 4), requests=(10, 20))
 
 
-def weights(trained: bool, prior: str = "lookahead") -> dict[str, np.ndarray]:
+def weights(trained: bool, prior: str = "lookahead_hold") -> dict[str, np.ndarray]:
     torch.manual_seed(0)
     env = RouterTrainingEnv(SMALL, prior)
     shapes = shapes_of(env.observation_space)  # type: ignore[arg-type]
@@ -39,34 +39,47 @@ def weights(trained: bool, prior: str = "lookahead") -> dict[str, np.ndarray]:
     return {name: value.detach().numpy() for name, value in network.state_dict().items()}
 
 
-def fleet(replicas: int, requests: int = 300, **settings: object) -> Fleet:
+def fleet(replicas: int, requests: int = 300, rate: float = 4.0, **settings: object) -> Fleet:
+    """Mixed, and with a router that may hold; `rate` is that of each replica."""
     kinds = ("A100", "H100", "L40S")
     config = FleetConfig(
         replicas=tuple(ReplicaConfig(kinds[r % 3]) for r in range(replicas)),
-        **settings,  # type: ignore[arg-type]
+        **({"can_hold": True, "hold_order": "shortest"} | settings),  # type: ignore[arg-type]
     )
-    return Fleet(synthetic("sharegpt_sessions", requests, rate=4.0 * replicas, seed=3), config)
+    return Fleet(synthetic("sharegpt_sessions", requests, rate * replicas, seed=3), config)
 
 
 def log(policy: Policy, make: Callable[[], Fleet]) -> bytes:
     return b"".join(column.tobytes() for column in simulate(make(), policy).log.values())
 
 
-@pytest.mark.parametrize("rule", ["lookahead", "lmetric"])
-def test_untrained_it_is_the_rule_it_builds_on(rule: str) -> None:
+@pytest.mark.parametrize("can_hold", [True, False])
+@pytest.mark.parametrize("rule", ["lookahead_hold", "lookahead", "lmetric"])
+def test_untrained_it_is_the_rule_it_builds_on(rule: str, can_hold: bool) -> None:
     def make() -> Fleet:
-        return fleet(5, outages=(Outage(1, 5.0, 10.0),))
+        outage = Outage(1, 1.0, 2.0)
+        return fleet(5, rate=60.0, can_hold=can_hold, outages=(outage,))
 
     untrained = LearnedRouter(weights(trained=False), rule)
     assert log(untrained, make) == log(baseline(rule), make)
+
+
+def test_it_holds_requests_where_the_fleet_lets_it() -> None:
+    def waits(can_hold: bool) -> int:
+        router = LearnedRouter(weights(trained=False), "lookahead_hold")
+        served = simulate(fleet(5, rate=60.0, can_hold=can_hold), router).log
+        return int((served["sent_s"] > served["arrival_s"]).sum())
+
+    assert waits(can_hold=True) > 10
+    assert waits(can_hold=False) == 0
 
 
 def test_trained_it_is_something_else() -> None:
     def make() -> Fleet:
         return fleet(5)
 
-    trained = LearnedRouter(weights(trained=True), "lookahead")
-    assert log(trained, make) != log(baseline("lookahead"), make)
+    trained = LearnedRouter(weights(trained=True), "lookahead_hold")
+    assert log(trained, make) != log(baseline("lookahead_hold"), make)
 
 
 @pytest.mark.parametrize("replicas", [1, 16, 64])
@@ -79,7 +92,7 @@ def test_it_routes_for_fleets_of_any_size(replicas: int) -> None:
 def test_it_never_sends_to_a_replica_that_is_down() -> None:
     outage = Outage(2, 0.0, 1e6)
     routed = simulate(
-        fleet(3, outages=(outage,)), LearnedRouter(weights(trained=True), "none")
+        fleet(3, can_hold=False, outages=(outage,)), LearnedRouter(weights(trained=True), "none")
     ).log["replica"]
     assert 2 not in routed[1:]
 
@@ -150,33 +163,64 @@ def test_the_trace_is_known_by_its_first_half(tmp_path: object) -> None:
 # The training environment.
 
 
-def test_a_policy_that_does_as_the_reference_earns_nothing() -> None:
-    env = RouterTrainingEnv(replace(SMALL, outages=0.0))
-    observation, _ = env.reset(seed=2)
+def play(env: RouterTrainingEnv, seed: int, choose: Callable[..., int]) -> np.ndarray:
+    """The rewards of an episode."""
+    observation, _ = env.reset(seed=seed)
+    rewards = []
     while env.decision is not None:
-        observation, reward, *_ = env.step(int(observation["prior"][env.mask].argmax()))
-        assert reward == 0
+        observation, reward, *_ = env.step(choose(observation, env.mask))
+        rewards.append(reward)
+    return np.array(rewards)
 
 
-def test_the_return_is_what_is_saved() -> None:
+def as_the_rule(observation: dict[str, np.ndarray], mask: np.ndarray) -> int:
+    return int(np.where(mask, observation["prior"], -np.inf).argmax())
+
+
+def test_a_policy_that_does_as_the_reference_earns_nothing() -> None:
+    crowded = EpisodeDistribution((2, 4), (1.2, 1.2), (60, 80), outages=0.0)
+    env = RouterTrainingEnv(crowded)
+    for seed in range(4):
+        assert play(env, seed, as_the_rule) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_the_return_is_what_is_saved(holds: bool) -> None:
     """Costs told at once add up to the latencies that come in later."""
-    env = RouterTrainingEnv(EpisodeDistribution(replicas=(3, 3), requests=(80, 80), outages=0.0))
+    turn = iter(range(10_000))
+
+    def in_turn(observation: dict[str, np.ndarray], mask: np.ndarray) -> int:
+        if holds and mask[-1] and next(turn) % 3:
+            return len(mask) - 1
+        return next(turn) % 3
+
+    env = RouterTrainingEnv(EpisodeDistribution((3, 3), requests=(80, 80), outages=0.0))
     for seed in range(3):
-        env.reset(seed=seed)
-        turn, earned = 0, 0.0
-        while env.decision is not None:
-            _, reward, *_ = env.step(turn % 3)
-            turn, earned = turn + 1, earned + reward
-        excess = env.simulation.latency_s() / env._unit_s - len(env.simulation.workload)
-        assert -earned == pytest.approx(excess, rel=0.15, abs=0.02 * len(env.simulation.workload))
+        earned = play(env, seed, in_turn).sum()
+        requests = len(env.simulation.workload)
+        saved_s = env._reference.latency_s - env.simulation.latency_s()
+        saved = saved_s / env._reference.latency_s * requests
+        assert earned == pytest.approx(saved, rel=0.15, abs=0.02 * requests)
 
 
 def test_costs_sum_to_the_total_latency() -> None:
     workload = synthetic("azure_conv", 200, rate=6.0, seed=1)
     served = Fleet(workload, FleetConfig((ReplicaConfig(model="Llama-3.1-8B"),) * 4))
-    ledger = Ledger(served, baseline("round_robin"))
-    simulate(served, ledger)
-    assert ledger.seconds.sum() == pytest.approx(served.latency_s(), rel=0.005)
+    reference = Reference(served, baseline("round_robin"))
+    assert reference.sent_s.sum() == pytest.approx(served.latency_s(), rel=0.005)
+    assert reference.held_s(np.inf) == 0
+
+
+def test_holding_is_charged_by_the_second() -> None:
+    workload = synthetic("azure_conv", 60, rate=60.0, seed=1)
+    served = Fleet(workload, FleetConfig((ReplicaConfig(),), can_hold=True))
+    reference = Reference(served, lambda decision: int(decision.requests[0] > 3))
+    waits = served.log["sent_s"] - served.log["arrival_s"]
+    assert waits.max() > 1
+    assert reference.held_s(np.inf) == pytest.approx(waits.sum())
+    middle = float(np.median(served.log["sent_s"]))
+    so_far = np.clip(middle - served.log["arrival_s"], 0, waits)
+    assert reference.held_s(middle) == pytest.approx(so_far.sum())
 
 
 # What a rule's scores look like.
@@ -187,15 +231,29 @@ def test_a_prior_prefers_what_its_rule_chooses(name: str) -> None:
     prior, rule = Prior(name), baseline(name) if name != "none" else lambda decision: 0
     run = fleet(6, requests=60)
     while (decision := run.next_decision()) is not None:
-        behind, cost = prior.show(decision)
-        assert behind.argmax() == rule(decision)
-        assert behind.max() == 0
-        assert (cost >= 0).all()
-        run.decide(rule(decision))
+        opinion, chosen = prior.opinion(decision), rule(decision)
+        if chosen < decision.replicas:
+            assert opinion.behind.argmax() == chosen
+            assert opinion.hold <= 0 or not decision.action_mask[-1]
+        else:
+            assert opinion.hold > 0
+        assert opinion.behind.max() == 0
+        assert (opinion.cost >= 0).all()
+        run.decide(chosen)
+
+
+@pytest.mark.parametrize("name", ["lookahead", "lmetric"])
+def test_rules_that_never_hold_think_nothing_of_it(name: str) -> None:
+    decision = fleet(3).next_decision()
+    assert decision is not None
+    assert Prior(name).opinion(decision).hold == -np.inf
+    observation = RouterEncoder(5, name).encode(decision)
+    assert observation["prior"].tolist()[:3] == observation["behind"].tolist()[:3]
+    assert observation["prior"][-1] == -LIMIT
 
 
 def test_an_unknown_prior_gets_a_suggestion() -> None:
-    with pytest.raises(ValueError, match="unknown prior 'lmetrics'. Did you mean 'lmetric'"):
+    with pytest.raises(ValueError, match=r"unknown prior 'lmetrics'\. Did you mean 'lmetric'"):
         Prior("lmetrics")
 
 

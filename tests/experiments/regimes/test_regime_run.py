@@ -7,21 +7,21 @@ import pytest
 
 from makespan.envs.llm.config import PredictorConfig
 from makespan.experiments import run
-from makespan.experiments.regimes import compare, outcome, suite, table, traffic
+from makespan.experiments.regimes import compare, suite, table, traffic
 from makespan.experiments.regimes.cells import CellFile, cores, measure, measure_all
-from makespan.experiments.regimes.regime import REGIMES
+from makespan.experiments.regimes.regime import SUITES
 from makespan.experiments.run_config import RunConfig
 from makespan.traces import catalogue
 
 SMALL = ["--policy", "random,lmetric", "--trace", "regimes", "--requests", "12", "--seeds", "2"]
+REGIMES = SUITES["regimes"]
 FEW = [regime for regime in REGIMES if regime.load == 1.0 and regime.fleet == "mixed"]
 CELLS = len(FEW) * 2 * 2
 WRITTEN = ["cells", "config.toml", "regimes.md", "results.json"]
 
 
 def only(regimes, monkeypatch):
-    for module in (suite, outcome):
-        monkeypatch.setattr(module, "REGIMES", regimes)
+    monkeypatch.setitem(suite.SUITES, "regimes", regimes)
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +92,20 @@ def test_policies_face_the_same_requests():
     assert [len(cell.fleet.replicas) for cell in opened.all_cells] == [4] * CELLS
 
 
+def test_in_one_fleet_a_replica_fails_while_requests_arrive():
+    config = RunConfig(trace="unseen", policy="lmetric", requests=12, seeds="1")
+    opened = suite.open_suite(config, run.Command(config, name="small").folder, resume=False)
+    failing = [regime for regime in opened.regimes if regime.fleet == "failing"]
+    assert len(failing) == 3
+    for regime in opened.regimes:
+        outages = opened.cells(regime)[0].fleet.outages
+        assert len(outages) == (regime in failing)
+        for outage in outages:
+            assert outage.start_s + outage.duration_s == pytest.approx(
+                0.5 * 12 / opened.rate(regime)
+            )
+
+
 def test_traces_that_are_not_here_are_stood_in_for_and_the_table_says_so(capsys):
     run.main([*SMALL, "--name", "small"])
     printed = capsys.readouterr().out
@@ -160,7 +174,7 @@ def test_an_interrupted_run_keeps_its_cells_and_resumes(quick, monkeypatch, caps
     assert run.main([*SMALL, "--name", "small"]) == 130
     captured = capsys.readouterr()
     assert "--resume" in captured.err
-    assert "2 of 24 regimes" in captured.out
+    assert "2 of 3 regimes" in captured.out
     assert len(json.loads(text_of("results.json"))["regimes"]) == 2
 
     monkeypatch.setattr(compare, "measure_all", one_by_one)

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from makespan.experiments.regimes.regime import FLEETS, LOADS, REGIMES, WORKLOADS
+from makespan.agents.llm.episodes import HARDWARE
+from makespan.experiments.regimes.regime import FLEETS, LOADS, SUITES, WORKLOADS
 from makespan.experiments.regimes.traffic import Traffic, find, held_out
 from makespan.traces import catalogue
 from makespan.traces.synthetic import synthetic
@@ -41,10 +42,19 @@ def mooncake_file(folder):
 
 
 def test_there_are_24_regimes_with_names_of_their_own():
-    assert len(REGIMES) == len({regime.name for regime in REGIMES}) == 24
-    assert {regime.load for regime in REGIMES} == set(LOADS)
-    assert REGIMES[0].name == "mooncake 4xA100 0.5"
-    assert {len(hardware) for hardware in FLEETS.values()} == {4}
+    regimes = SUITES["regimes"]
+    assert len(regimes) == len({regime.name for regime in regimes}) == 24
+    assert {regime.load for regime in regimes} == set(LOADS)
+    assert regimes[0].name == "mooncake 4xA100 0.5"
+    assert {len(FLEETS[regime.fleet]) for regime in regimes} == {4}
+
+
+def test_unseen_regimes_are_others():
+    seen, unseen = ({regime.name for regime in SUITES[name]} for name in ("regimes", "unseen"))
+    assert not seen & unseen
+    assert {len(FLEETS[regime.fleet]) for regime in SUITES["unseen"]} == {4, 16, 64}
+    trained_on = set(HARDWARE)
+    assert not trained_on & set(FLEETS["newGPUs"])
 
 
 @pytest.mark.parametrize("kind", WORKLOADS.values(), ids=WORKLOADS)
