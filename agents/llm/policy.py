@@ -12,10 +12,11 @@ from makespan.envs.llm.decision import RoutingDecision
 
 
 class LearnedRouter:
-    """The healthy replica that the network scores highest; the first of equals.
+    """The legal action that the network scores highest; the first of equals.
 
-    Reads own accounting, gauges, predictions, the prefix index and the step-time models, for
-    fleets of any size. Needs no torch.
+    Sends the request to a replica, or holds it where the fleet allows that. Reads own accounting,
+    gauges, predictions, the prefix index and the step-time models, for fleets of any size. Needs
+    no torch.
 
     Args:
         weights: the state of a `GraphNetwork` over `makespan.agents.llm.observation.GRAPH`.
@@ -30,8 +31,9 @@ class LearnedRouter:
     def __call__(self, decision: RoutingDecision) -> int:
         if self._encoder is None:
             self._encoder = RouterEncoder(decision.replicas, self._prior)
-        observation = self._encoder.encode(decision)
-        return decision.lowest(-self._network.scores(observation))
+        scores = self._network.scores(self._encoder.encode(decision))
+        legal = decision.action_mask
+        return int(np.where(legal, scores[: len(legal)], -np.inf).argmax())
 
 
 def router(folder: Path) -> Callable[[], LearnedRouter]:
