@@ -21,7 +21,7 @@ class NetworkConfig:
 
     hidden: int = 64
     layers: int = 2
-    trust: float = 20.0
+    trust: float = 100.0
 
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.layers < 0:
@@ -69,22 +69,22 @@ class TrainConfig:
         cloning: the rule that is imitated first.
     """
 
-    steps: int = 1_500_000
+    steps: int = 1_000_000
     seed: int = 0
     envs: int = 16
     processes: bool = False
     rollout: int = 256
     batch: int = 1024
     epochs: int = 4
-    rate: float = 1e-3
+    rate: float = 5e-4
     schedule: str = "linear"
-    gamma: float = 0.997
+    gamma: float = 0.99
     gae_lambda: float = 0.95
     clip: float = 0.2
     entropy: float = 0.0
     target_kl: float = 0.02
     checkpoint_every: int = 100_000
-    tuning: int = 48
+    tuning: int = 32
     test: int = 48
     network: NetworkConfig = field(default_factory=NetworkConfig)
     cloning: CloningConfig = field(default_factory=CloningConfig)
