@@ -52,6 +52,7 @@ def load_checkpoint(path: Path, model: MaskablePPO) -> dict[str, Any]:
 def _tensors(model: MaskablePPO) -> dict[str, Tensor]:
     policy, statistics = _parts(model)
     tensors = {f"network.{name}": value for name, value in policy.network.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in policy.average.state_dict().items()}
     for number, moments in policy.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
     for name in ("mean", "var", "count"):
@@ -62,8 +63,10 @@ def _tensors(model: MaskablePPO) -> dict[str, Tensor]:
 
 def _restore(model: MaskablePPO, tensors: dict[str, Tensor]) -> None:
     policy, statistics = _parts(model)
-    network = {n.partition(".")[2]: t for n, t in tensors.items() if n.startswith("network.")}
-    policy.network.load_state_dict(network)
+    for name, module in (("network", policy.network), ("average", policy.average)):
+        module.load_state_dict(
+            {n.partition(".")[2]: t for n, t in tensors.items() if n.startswith(f"{name}.")}
+        )
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):

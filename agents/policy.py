@@ -9,17 +9,23 @@ from sb3_contrib.common.maskable.distributions import MaskableDistribution
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from makespan.agents.config import NetworkConfig
 from makespan.agents.graph.declaration import GraphDeclaration, shapes_of
 from makespan.agents.graph.network import GraphNetwork
+
+DECAY = 0.95
+"""Of the moving average of the weights, per rollout."""
 
 
 class GraphPolicy(MaskableActorCriticPolicy):
     """An actor and critic for `MaskablePPO` over graphs in padded Dict observations.
 
     The features extractor, the layers and the heads of the parent are not built: `network` has its
-    own. Its weights fit a policy over observations of another size.
+    own. Its weights fit a policy over observations of another size. `average` is a moving average
+    of them over the rollouts: what noisy gradients move to and fro cancels out in it (Polyak and
+    Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992).
 
     Args:
         observation_space: a Dict.
@@ -30,6 +36,7 @@ class GraphPolicy(MaskableActorCriticPolicy):
     """
 
     network: GraphNetwork
+    average: AveragedModel
 
     def __init__(
         self,
@@ -52,8 +59,9 @@ class GraphPolicy(MaskableActorCriticPolicy):
         assert isinstance(self.observation_space, spaces.Dict)
         shapes = shapes_of(self.observation_space)
         self.network = GraphNetwork(self._declaration, shapes, self._config)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
         self.optimizer = self.optimizer_class(
-            self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
+            self.network.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
         )
 
     def forward(

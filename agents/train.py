@@ -24,6 +24,7 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
+from torch import nn
 
 from makespan.agents.checkpoint import load_checkpoint, save_checkpoint
 from makespan.agents.cloning import clone, watch
@@ -39,8 +40,8 @@ CHECKPOINT, RUN = "checkpoint.safetensors", "run.json"
 """Files of a run's folder, beside those of the agent: where it stands, and its settings."""
 
 Report = Callable[[dict[str, float]], None]
-"""Is told `steps` before every rollout, and at every checkpoint `tuning`, the mean over the tuning
-episodes, and `best`, the lowest so far."""
+"""Is told `steps` before every rollout, and after every evaluation, when the run has been saved,
+`tuning`, the mean over the tuning episodes, and `best`, the lowest so far."""
 
 
 def train(
@@ -83,11 +84,22 @@ def train(
         model.env.close()
 
 
+def change_settings(folder: Path, world: World, config: TrainConfig) -> None:
+    """Let the run in `folder` go on with other settings: `train` resumes it with these.
+
+    Its weights, optimiser, reward statistics, steps and scores stay, so the network must be of the
+    same size.
+    """
+    (folder / RUN).unlink()
+    _open(folder, world, config, resume=True)
+
+
 class Stretches(BaseCallback):
     """Evaluates, saves and reseeds at the beginning of every stretch of a run.
 
     Attributes:
-        notes: JSON about the run so far: `history` of evaluations, `best`, `wall_s`.
+        notes: JSON about the run so far: `history` of evaluations, `best`, `wall_s`, and the steps
+            up to which weights were `averaged`.
     """
 
     model: MaskablePPO  # type: ignore[assignment]
@@ -95,7 +107,12 @@ class Stretches(BaseCallback):
     def __init__(self, world: World, config: TrainConfig, folder: Path, report: Report) -> None:
         super().__init__()
         self._world, self._config, self._folder, self._report = world, config, folder, report
-        self.notes: dict[str, Any] = {"history": [], "best": None, "wall_s": 0.0}
+        self.notes: dict[str, Any] = {
+            "history": [],
+            "best": None,
+            "wall_s": 0.0,
+            "averaged": -1,
+        }
         self._next = 0
         self._since = time.monotonic()
 
@@ -109,6 +126,7 @@ class Stretches(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._report({"steps": self.num_timesteps})
+        self._average()
         if self.num_timesteps < self._next:
             return
         self.close_stretch()
@@ -117,10 +135,14 @@ class Stretches(BaseCallback):
 
     def close_stretch(self) -> None:
         """Evaluate what was learned, remember it if it is the best, and save the run."""
+        self._average()
         steps = self.model.num_timesteps
-        if steps not in [row["steps"] for row in self.notes["history"]]:
+        known = [row["steps"] for row in self.notes["history"]]
+        if steps not in known:
             self._evaluate(steps)
         self.keep()
+        if steps not in known:
+            self._report(self.notes["history"][-1] | {"best": self.notes["best"]["tuning"]})
 
     def keep(self) -> None:
         """Save the run as it stands."""
@@ -129,18 +151,23 @@ class Stretches(BaseCallback):
         self._since = now
         save_checkpoint(self._folder / CHECKPOINT, self.model, self.notes)
 
+    def _average(self) -> None:
+        """Have the weights count in their average, unless they do."""
+        if self.model.num_timesteps > self.notes["averaged"]:
+            policy_of(self.model).average.update_parameters(network_of(self.model))
+            self.notes["averaged"] = self.model.num_timesteps
+
     def _evaluate(self, steps: int) -> None:
-        weights = plain_weights(network_of(self.model))
+        weights = plain_weights(policy_of(self.model).average.module)
         scores = self._world.evaluate(weights, self._config.tuning_seeds)
         score = float(scores.mean())
         self.notes["history"].append({"steps": steps, "tuning": score})
         best = self.notes["best"]
         if best is None or score < best["tuning"]:
-            self.notes["best"] = best = {"steps": steps, "tuning": score}
+            self.notes["best"] = {"steps": steps, "tuning": score}
             self._agent(weights).save(self._folder)
         self.logger.record("tuning/score", score)
         self.logger.dump(steps)
-        self._report({"steps": steps, "tuning": score, "best": best["tuning"]})
 
     def _agent(self, weights: dict[str, np.ndarray]) -> Agent:
         return Agent(card(self._world, self._config, {"tuning": self.notes["best"]}), weights)
@@ -170,13 +197,18 @@ def card(world: World, config: TrainConfig, results: dict[str, Any]) -> AgentCar
     )
 
 
+def policy_of(model: MaskablePPO) -> GraphPolicy:
+    """The policy that `model` trains."""
+    assert isinstance(model.policy, GraphPolicy)
+    return model.policy
+
+
 def network_of(model: MaskablePPO) -> GraphNetwork:
     """The network that `model` trains."""
-    assert isinstance(model.policy, GraphPolicy)
-    return model.policy.network
+    return policy_of(model).network
 
 
-def plain_weights(network: GraphNetwork) -> dict[str, np.ndarray]:
+def plain_weights(network: nn.Module) -> dict[str, np.ndarray]:
     """Name -> float32 array, a copy."""
     return {name: value.numpy().copy() for name, value in network.state_dict().items()}
 
@@ -238,7 +270,7 @@ def _finish(world: World, config: TrainConfig, folder: Path, stretch: Stretches)
         "commit": _commit(),
         "versions": _versions(),
     }
-    done = dataclasses.replace(best.card, results=results, trained=trained)
+    done = dataclasses.replace(card(world, config, results), trained=trained)
     agent = Agent(done, best.weights)
     agent.save(folder)
     return agent

@@ -30,7 +30,8 @@ class MasksFromObservations(VecEnvWrapper):
     def step_wait(self) -> Any:
         """What the steps under way came to."""
         observations, rewards, dones, infos = self.venv.step_wait()
-        return self._noted(observations), rewards, dones, infos
+        # Environments in processes answer in double precision, those in this one do not.
+        return self._noted(observations), rewards.astype(np.float32), dones, infos
 
     def has_attr(self, attr_name: str) -> bool:
         """Whether the environments have that attribute."""

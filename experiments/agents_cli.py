@@ -39,7 +39,7 @@ def show_list(folder: Path) -> int:
     """Print a table: name, world, steps, result."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("agent", "world", "prior", "steps", "parameters", "test score"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # a path that is cut is of no use
     names = list(AGENTS) + sorted(str(card.parent) for card in folder.glob(f"*/{CARD}"))
     for name in names:
         table.add_row(name, *_row(name))
@@ -64,13 +64,13 @@ def _row(name: str) -> tuple[str, ...]:
     except AgentError as error:
         return (str(error),)
     card = agent.card
-    test = card.results.get("test", {}).get("mean")
+    test = card.results.get("test", {})
     return (
         card.world,
         str(card.settings.get("prior", "")),
         f"{card.trained.get('steps', 0):,}",
         f"{_parameters(agent):,}",
-        "-" if test is None else f"{test:.4f}",
+        "{mean:.4f} of {reference}".format(**({"reference": "lookahead"} | test)) if test else "-",
     )
 
 

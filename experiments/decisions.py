@@ -8,6 +8,7 @@ in NumPy, as it serves, and in torch, as it was trained, one thread each.
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,10 +105,8 @@ def networks(agent: str, replicas: int) -> dict[str, Callable[[], Any]]:
     observation = an_observation(replicas, found.card.settings["prior"])
     plain = PlainNetwork(GRAPH, found.weights)
     runs: dict[str, Callable[[], Any]] = {"NumPy": lambda: plain.scores(observation)}
-    try:
+    with suppress(ImportError):  # serving needs no torch, so it need not be here
         runs["torch"] = _in_torch(found.weights, found.card.training["network"], observation)
-    except ImportError:
-        pass  # serving needs no torch, so it need not be here
     return runs
 
 
@@ -123,12 +122,12 @@ def an_observation(replicas: int, prior: str) -> dict[str, np.ndarray]:
 
 def timed(run: Callable[[], Any], times: int) -> np.ndarray:
     """Seconds of each run after some that are not counted."""
-    seconds = np.empty(times)
-    for k in range(-WARM_UP, times):
+    seconds = []
+    for _ in range(WARM_UP + times):
         start = time.perf_counter()
         run()
-        seconds[k] = time.perf_counter() - start
-    return seconds
+        seconds.append(time.perf_counter() - start)
+    return np.array(seconds[WARM_UP:])
 
 
 def _in_torch(

@@ -15,9 +15,10 @@ from small_runs import CONFIG, WORLD, config, same
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from makespan.agents.checkpoint import NOTES
-from makespan.agents.config import CloningConfig
+from makespan.agents.config import CloningConfig, NetworkConfig
 from makespan.agents.folder import AgentError, load_agent
-from makespan.agents.train import CHECKPOINT, RUN, train
+from makespan.agents.policy import DECAY
+from makespan.agents.train import CHECKPOINT, RUN, change_settings, train
 from makespan.agents.vectorised import MasksFromObservations
 from makespan.experiments.train import settings_of
 
@@ -74,6 +75,17 @@ def test_it_learns(whole: Path) -> None:
     tensors = final(whole)
     assert np.abs(tensors["network.score.2.weight"]).max() > 0
     assert tensors["rewards.count"] > 100
+
+
+def test_the_agent_is_an_average_of_the_weights_over_the_rollouts(tmp_path: Path) -> None:
+    one_rollout = config(steps=64, checkpoint_every=64)
+    train(WORLD, one_rollout, tmp_path)
+    tensors = final(tmp_path)
+    assert tensors["average.n_averaged"] == 2  # before the rollout and after it
+    name = "score.2.weight"  # begins at zero
+    assert np.allclose(
+        tensors[f"average.module.{name}"], (1 - DECAY) * tensors[f"network.{name}"], rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("at", [0, 96, 128])
@@ -208,3 +220,38 @@ def test_masks_come_from_the_observations() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         config(**wrong)
+
+
+def test_a_run_goes_on_with_other_settings(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(WORLD, CONFIG, tmp_path, report=killed_at(128))
+    before, other = final(tmp_path), config(rate=1e-2, gamma=0.9)
+    change_settings(tmp_path, WORLD, other)
+    agent = train(WORLD, other, tmp_path, resume=True)
+    assert settings_of(tmp_path).training == other
+    assert agent.card.training["rate"] == 1e-2
+    history = agent.card.results["history"]
+    assert history[:3] == load_agent(whole).card.results["history"][:3]
+    after, name = final(tmp_path), "network.score.2.weight"
+    assert not np.array_equal(after[name], final(whole)[name])
+    assert after["optimizer.0.step"] > before["optimizer.0.step"] > 0
+
+
+def test_a_network_of_another_size_does_not_go_on(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(WORLD, CONFIG, tmp_path, report=killed_at(64))
+    other = config(network=NetworkConfig(hidden=4, layers=1))
+    change_settings(tmp_path, WORLD, other)
+    with pytest.raises(AgentError, match="not a checkpoint of this run"):
+        train(WORLD, other, tmp_path, resume=True)
+
+
+def test_scores_are_reported_when_the_run_has_been_saved(tmp_path: Path) -> None:
+    saved: list[tuple[float, int]] = []
+
+    def report(figures: dict[str, float]) -> None:
+        if "tuning" in figures:
+            saved.append((figures["steps"], steps_in(tmp_path)))
+
+    train(WORLD, CONFIG, tmp_path, report=report)
+    assert saved == [(0, 0), (64, 64), (128, 128), (192, 192)]
