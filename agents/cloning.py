@@ -9,6 +9,7 @@ from numpy.random import SeedSequence
 from makespan.agents.config import CloningConfig
 from makespan.agents.graph.network import GraphNetwork
 from makespan.agents.world import World
+from makespan.envs.core.environment import SchedulingEnv
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,18 @@ def watch(world: World, teacher: str, decisions: int, seed: int) -> Lessons:
         observation, _ = env.reset(seed=int(episodes.spawn(1)[0].generate_state(1)[0]))
         policy = world.teacher(teacher)
         while env.decision is not None and len(chosen) < decisions:
-            action = policy(env.decision)
+            action = _of_the_space(env, policy(env.decision))
             seen.append(observation)
             chosen.append(action)
             observation, *_ = env.step(action)
     stacked = {name: np.stack([o[name] for o in seen]) for name in seen[0]}
     return Lessons(stacked, np.array(chosen))
+
+
+def _of_the_space(env: SchedulingEnv, answer: int) -> int:
+    """The action of the padded space that stands for the answer to a decision."""
+    legal = np.flatnonzero(env.mask).tolist()
+    return next(action for action in legal if env.answer(env.decision, action) == answer)
 
 
 def clone(network: GraphNetwork, lessons: Lessons, config: CloningConfig, seed: int) -> float:

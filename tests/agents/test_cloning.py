@@ -8,6 +8,7 @@ from makespan.agents.cloning import clone, watch
 from makespan.agents.config import CloningConfig, NetworkConfig
 from makespan.agents.graph.declaration import shapes_of
 from makespan.agents.graph.network import GraphNetwork
+from makespan.agents.llm.episodes import EpisodeDistribution
 from makespan.agents.llm.world import RouterWorld
 
 BLIND = RouterWorld(prior="none", distribution=WORLD.distribution)
@@ -21,6 +22,15 @@ def test_lessons_are_what_the_teacher_saw_and_chose() -> None:
         lessons.observations["replica_mask"] > 0, lessons.observations["replica"][:, :, 0], 9
     )
     assert np.array_equal(lessons.actions, busy.argmin(axis=1))
+
+
+def test_a_teacher_that_holds_is_understood() -> None:
+    crowded = EpisodeDistribution((2, 3), (1.2, 1.2), (60, 80), outages=0.0)
+    lessons = watch(RouterWorld("none", crowded), "lookahead_hold", 600, seed=1)
+    held = lessons.actions == 3  # the action after those of the most replicas
+    assert held.sum() > 10
+    legal = lessons.observations["action_mask"][np.arange(600), lessons.actions]
+    assert (legal == 1).all()
 
 
 def test_the_same_seed_gives_the_same_lessons() -> None:
