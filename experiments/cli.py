@@ -9,8 +9,12 @@ from makespan.envs.core.registry import unknown_name
 COMMANDS = {
     "run": "makespan.experiments.run:main",
     "train": "makespan.experiments.train:main",
+    "train-guided": "makespan.experiments.train_guided:main",
+    "tune-rules": "makespan.experiments.tune_rules:main",
+    "sweep": "makespan.experiments.sweep.command:main",
     "agents": "makespan.experiments.agents_cli:main",
     "bench": "makespan.experiments.bench:main",
+    "decisions": "makespan.experiments.decisions:main",
     "calibrate": "makespan.experiments.calibrate:main",
     "fidelity": "makespan.experiments.fidelity.command:main",
     "traces": "makespan.experiments.traces_cli:main",
@@ -23,8 +27,12 @@ USAGE = """usage: makespan COMMAND [options]
 
   run        replay a workload through router policies and compare them
   train      train an agent
+  train-guided train the published router, a guided Double DQN
+  tune-rules find constants of the router rules on training episodes
+  sweep      run a grid of policies, loads and seeds, or tune an agent, on Ray
   agents     list and show agents
   bench      measure how fast the simulator is
+  decisions  measure how long policies take to decide
   calibrate  measure a running vLLM server, for --hardware
   fidelity   hold the simulator against what was published, measured or proved
   traces     list, fetch and describe traces

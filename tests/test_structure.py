@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,8 @@ def test_simulators_know_neither_gymnasium_nor_networks(path: Path):
 def test_third_party_imports_are_declared():
     """What the rooms import is a dependency, or in an extra that users install."""
     extras = PROJECT["project"]["optional-dependencies"]
-    requirements = [*PROJECT["project"]["dependencies"], *extras["render"], *extras["agents"]]
+    installed = (extras[extra] for extra in ("render", "agents", "scale"))
+    requirements = [*PROJECT["project"]["dependencies"], *chain.from_iterable(installed)]
     declared = {normalised(requirement) for requirement in requirements}
     distributions = packages_distributions()
     for path in set(SOURCES) - ELSEWHERE:

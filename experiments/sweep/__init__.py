@@ -1,0 +1,1 @@
+"""Grids of policies, traces, loads and seeds, and tuning of agents, on Ray: `makespan sweep`."""
