@@ -6,10 +6,15 @@ called. A policy object belongs to one run: make a fresh one for every run.
 
     >>> from makespan.baselines.llm import make
     >>> rule = make("cache_aware", balance_abs=16)
+
+`<rule>_tuned` is a published rule with other constants: those that `makespan tune-rules` found best
+on the episodes that agents are trained on.
 """
 
 import functools
 import inspect
+import json
+from pathlib import Path
 from typing import Any
 
 from makespan.envs.core.contract import Policy
@@ -30,6 +35,7 @@ POLICIES = {
     "aibrix_least_latency": "makespan.baselines.llm.production:AibrixLeastLatency",
     "llmd_epp": "makespan.baselines.llm.production:LlmdEpp",
     "dynamo_kv": "makespan.baselines.llm.production:DynamoKv",
+    "dynamo_kv_queue": "makespan.baselines.llm.production:DynamoKvQueue",
     "ray_prefix_affinity": "makespan.baselines.llm.production:RayPrefixAffinity",
     "lmetric": "makespan.baselines.llm.research:lmetric",
     "smetric": "makespan.baselines.llm.research:SMetric",
@@ -40,31 +46,45 @@ POLICIES = {
 }
 """Name of a router policy -> "module:object", a function or a class."""
 
+_FOUND = json.loads(Path(__file__).with_name("tuned.json").read_text(encoding="utf-8"))
+
+TUNED: dict[str, dict[str, float]] = {
+    f"{rule}_tuned": found["constants"]
+    for rule, found in _FOUND["rules"].items()
+    if found["constants"]
+}
+"""Name of a tuned rule -> its constants."""
+
+POLICIES |= {name: POLICIES[name.removesuffix("_tuned")] for name in TUNED}
+
 
 def make(name: str, **settings: Any) -> Policy:
-    """A fresh policy; `settings` replace the published constants of the rule.
+    """A fresh policy; `settings` replace the constants of the rule.
 
     Raises:
         ValueError: the name is not in `POLICIES`; the message offers the nearest names.
     """
     rule = load("router policy", POLICIES, name)
+    settings = TUNED.get(name, {}) | settings
     if inspect.isfunction(rule):
         return functools.partial(rule, **settings) if settings else rule
     return rule(**settings)
 
 
-def policy(name: str, seed: int = 0) -> Policy:
-    """A fresh policy with its published constants, its randomness (if any) drawn from `seed`.
+def policy(name: str, seed: int = 0, **settings: Any) -> Policy:
+    """A fresh policy as `make` makes it, its randomness (if any) drawn from `seed`.
 
     Raises:
         ValueError: the name is not in `POLICIES`; the message offers the nearest names.
     """
     rule = load("router policy", POLICIES, name)
     seeded = "seed" in inspect.signature(rule).parameters
-    return make(name, seed=seed) if seeded else make(name)
+    return make(name, seed=seed, **settings) if seeded else make(name, **settings)
 
 
 def summary(name: str) -> str:
     """The first line of the policy's documentation."""
     rule = load("router policy", POLICIES, name)
+    if name in TUNED:
+        return f"{name.removesuffix('_tuned')} with constants that were tuned in training."
     return (inspect.getdoc(rule) or "").partition("\n")[0]

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from makespan.baselines.llm.simple import may_hold
 from makespan.envs.core.compiled import kernel
 from makespan.envs.llm.decision import RoutingDecision
 from makespan.envs.llm.observation import prefill_token_s
@@ -244,8 +245,8 @@ class LookaheadHold(Lookahead):
 
     def __call__(self, decision: RoutingDecision) -> int:
         replica = super().__call__(decision)
-        can_hold = decision.can_hold and decision.action_mask[-1]
-        if can_hold and replica < decision.replicas and self.is_full(decision, replica):
+        down = replica == decision.replicas
+        if may_hold(decision) and not down and self.is_full(decision, replica):
             return decision.replicas
         return replica
 

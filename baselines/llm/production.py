@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from makespan.baselines.llm.simple import draw, draw_lowest, lowest_from
+from makespan.baselines.llm.simple import draw, draw_lowest, lowest_from, may_hold
 from makespan.envs.core.compiled import kernel
 from makespan.envs.llm.decision import RoutingDecision
 
@@ -312,21 +312,63 @@ class DynamoKv:
 
     Source: Dynamo `lib/kv-router/src/scheduling/selector/default.rs` and
     `docs/components/router/router-configuration.md`; GPU-resident overlap only.
+
+    Args:
+        prefill_load_scale: `--router-prefill-load-scale`.
+        overlap_credit: `--router-kv-overlap-score-credit`.
+        queue_threshold: `--router-queue-threshold`, see `DynamoKvQueue`; inf: never hold.
     """
 
     def __init__(
-        self, prefill_load_scale: float = 1.0, overlap_credit: float = 1.0, seed: int = 0
+        self,
+        prefill_load_scale: float = 1.0,
+        overlap_credit: float = 1.0,
+        queue_threshold: float = np.inf,
+        seed: int = 0,
     ) -> None:
         self._prefill_load_scale = prefill_load_scale
         self._overlap_credit = overlap_credit
+        self._queue_threshold = queue_threshold
         self._random = np.random.default_rng(seed)
 
     def __call__(self, decision: RoutingDecision) -> int:
+        if may_hold(decision) and self._all_busy(decision):
+            return decision.replicas
         pending = decision.prefill_tokens
         prefill = pending + decision.request.prompt_tokens
         prefill = np.maximum(prefill - self._overlap_credit * decision.prefix_tokens, 0)
         cost = self._prefill_load_scale * prefill + pending + decision.decode_tokens
         return draw_lowest(decision, cost / decision.block_size, self._random)
+
+    def _all_busy(self, decision: RoutingDecision) -> bool:
+        """Whether every healthy replica has more prompt tokens in flight than the threshold."""
+        budgets = np.array([engine.max_num_batched_tokens for engine in decision.engines])
+        busy = decision.prefill_tokens > self._queue_threshold * budgets
+        return bool(busy[decision.healthy].all())
+
+
+class DynamoKvQueue(DynamoKv):
+    """NVIDIA Dynamo KV router with its queue: requests wait while all replicas have prompts to do.
+
+    A request is held while the active prefill tokens of every replica that is up exceed
+    queue_threshold * max_num_batched_tokens. Which of those held goes first is the fleet's
+    (`FleetConfig.hold_order`, Dynamo's `fcfs` and `wspt`). Dynamo looks at its queue whenever
+    prefill tokens are freed; here a held request is due again when a request finishes. Does not
+    hold where the fleet gives no such choice. All else is `DynamoKv`.
+
+    Source: Dynamo `docs/components/router/router-configuration.md` (`--router-queue-threshold`;
+    off unless given) and `lib/kv-router/src/scheduling/queue.rs` (`all_workers_busy`). The
+    threshold is the last default before the queue became optional, 16 (it had been 2 and 4).
+    """
+
+    def __init__(
+        self,
+        prefill_load_scale: float = 1.0,
+        overlap_credit: float = 1.0,
+        queue_threshold: float = 16.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(prefill_load_scale, overlap_credit, queue_threshold, seed)
 
 
 # Ray Serve LLM ------------------------------------------------------------------------------

@@ -46,6 +46,11 @@ def lowest_from(decision: RoutingDecision, scores: np.ndarray, start: int) -> in
     return choice if decision.healthy[choice] else decision.replicas
 
 
+def may_hold(decision: RoutingDecision) -> bool:
+    """Whether the request may be kept in the router at this moment."""
+    return bool(decision.can_hold and decision.action_mask[-1])
+
+
 class Random:
     """A healthy replica, uniformly at random.
 

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makespan.baselines.llm import make
-from makespan.baselines.llm.lookahead import added_seconds
+from makespan.baselines.llm.lookahead import LookaheadHold, added_seconds
 from makespan.envs.llm.config import EngineConfig
 from makespan.envs.llm.decision import IN_FLIGHT
+from makespan.envs.llm.observation import prefill_token_s
 from makespan.envs.llm.step_kernels import step_seconds
 
 FIELDS = ("prompt_tokens", "uncached_tokens", "streamed_tokens", "predicted_tokens")
@@ -169,3 +170,40 @@ def test_lookahead_without_predictions_assumes_a_mean(decide, models):
     short = make("lookahead", missing_output=20)
     held = [[row(predicted=np.nan)] * 3, [row(predicted=900.0)] * 3]
     assert short(decide(2, in_flight=held, models=models(1.0, 1.0))) == 0
+
+
+def queued(decide, models, backlog_s, **fields):
+    """Replica 0 is the fast one, with a backlog; replica 1 takes fifty times as long."""
+    fast, slow = models(1.0, 0.02)
+    tokens = [round(backlog_s / prefill_token_s(fast)), 0]
+    columns = {"can_hold": True, "predicted_tokens": 50} | fields
+    return decide(2, prefill_tokens=tokens, models=[fast, slow], **columns)
+
+
+@pytest.mark.parametrize(("backlog_s", "choice"), [(0.39, 0), (0.41, 2)])
+def test_lookahead_hold_waits_for_the_backlog_of_its_choice(decide, models, backlog_s, choice):
+    decision = queued(decide, models, backlog_s)
+    assert make("lookahead")(decision) == 0
+    assert make("lookahead_hold")(decision) == choice
+
+
+def test_lookahead_hold_looks_at_no_other_backlog(decide, models):
+    decision = queued(decide, models, 9.0, prefix_tokens=[0, 992])
+    assert make("lookahead_hold", limit_s=10)(decision) == 0
+    busy = [[row(predicted=2000.0)] * 200, []]
+    assert make("lookahead_hold")(queued(decide, models, 9.0, in_flight=busy)) == 1
+
+
+def test_lookahead_hold_holds_only_where_that_is_legal(decide, models):
+    assert make("lookahead_hold")(queued(decide, models, 9.0, can_hold=False)) == 0
+    decision = queued(decide, models, 9.0)
+    decision.action_mask[-1] = False
+    assert make("lookahead_hold")(decision) == 0
+
+
+def test_lookahead_hold_measures_backlogs_in_seconds(decide, models):
+    decision = decide(2, prefill_tokens=[5000, 5000], models=models(1.0, 0.5))
+    rule = LookaheadHold()
+    assert rule.backlog_s(decision, 1) == pytest.approx(2 * rule.backlog_s(decision, 0), rel=0.1)
+    expected = 5000 * prefill_token_s(decision.step_time[0])
+    assert rule.backlog_s(decision, 0) == pytest.approx(expected)

@@ -102,3 +102,19 @@ def test_lookahead_foresees_what_a_request_adds():
         simulate(Fleet(burst(extra), config), noting).latency_s() for extra in (False, True)
     )
     assert foreseen[-1] == pytest.approx(including - without, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "constants"),
+    [("dynamo_kv_queue", {"queue_threshold": 0.5}), ("lookahead_hold", {"limit_s": 0.1})],
+)
+def test_what_is_held_is_served_and_only_where_a_fleet_can_hold(name, constants):
+    def decisions(**config) -> int:
+        settings = FleetConfig(replicas=(ReplicaConfig(),) * 2, **config)
+        fleet = simulate(Fleet(burst(True), settings), policy(name, 1, **constants))
+        assert {STATUS[status] for status in fleet.log["status"]} == {"finished"}
+        return fleet.counters["decisions"]
+
+    assert decisions() == 41
+    assert decisions(can_hold=True) > 41
+    assert decisions(can_hold=True, hold_order="shortest") > 41

@@ -1,11 +1,13 @@
 """What holds for every registered policy."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from makespan.baselines.llm import POLICIES, make, policy, summary
+from makespan.baselines.llm import POLICIES, TUNED, make, policy, summary
 from makespan.envs.core.registry import load
 
 SEEDED = {
@@ -15,8 +17,15 @@ SEEDED = {
     "aibrix_prefix_cache",
     "llmd_epp",
     "dynamo_kv",
+    "dynamo_kv_queue",
     "ray_prefix_affinity",
 }
+NEED_MODELS = {"ttft_estimate", "mixing_impact", "lookahead", "lookahead_hold"}
+MAY_HOLD = {"dynamo_kv_queue", "lookahead_hold"}
+
+
+def untuned(name: str) -> str:
+    return name.removesuffix("_tuned")
 
 
 def random_decision(decide, models, random, n, healthy=None, **fields):
@@ -77,12 +86,13 @@ def test_only_healthy_replicas_are_chosen(decide, models, name, data):
         action = rule(decision)
         assert type(action) is int
         assert decision.action_mask[action]
-        assert (action == n) == (not healthy.any())
+        if untuned(name) not in MAY_HOLD or not can_hold:
+            assert (action == n) == (not healthy.any())
 
 
-def run(decide, models, name, seed, columns=0, n=4, count=40):
-    random = np.random.default_rng(columns)
-    rule = policy(name, seed)
+def run(decide, models, name, seed: int, n: int = 4, count: int = 40, **constants: Any):
+    random = np.random.default_rng(0)
+    rule = policy(name, seed, **constants)
     decisions = (random_decision(decide, models, random, n, time=0.1 * i) for i in range(count))
     return [rule(decision) for decision in decisions]
 
@@ -98,9 +108,9 @@ def test_the_seed_matters_to_those_that_draw(decide, name):
         rule = policy(name, seed)
         return [rule(decide(8, in_flight=None, index=0)) for _ in range(30)]
 
-    if name in SEEDED:
+    if untuned(name) in SEEDED:
         assert ties(1) != ties(2)
-    elif name not in ("ttft_estimate", "mixing_impact", "lookahead"):  # need step-time models
+    elif untuned(name) not in NEED_MODELS:
         assert ties(1) == ties(2)
 
 
@@ -125,6 +135,29 @@ def test_settings_replace_constants(decide):
     decision = decide(2, requests=[20, 0], prefix_tokens=[900, 0])
     assert make("cache_aware")(decision) == 0
     assert make("cache_aware", balance_abs=10)(decision) == 1
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_a_tuned_rule_is_the_published_one_with_other_constants(decide, models, name):
+    rule, constants = untuned(name), TUNED[name]
+    assert rule in POLICIES
+    tuned = run(decide, models, name, seed=4, n=8, count=200)
+    assert tuned == run(decide, models, rule, seed=4, n=8, count=200, **constants)
+    assert rule in summary(name)
+
+
+def test_tuned_constants_count():
+    assert TUNED
+    assert all(TUNED.values())
+
+
+def test_settings_replace_tuned_constants(monkeypatch, decide):
+    monkeypatch.setitem(TUNED, "cache_aware_tuned", {"balance_abs": 10, "cache_threshold": 0.1})
+    monkeypatch.setitem(POLICIES, "cache_aware_tuned", POLICIES["cache_aware"])
+    decision = decide(2, requests=[20, 0], prefix_tokens=[200, 0])
+    assert policy("cache_aware_tuned")(decision) == 1
+    assert policy("cache_aware_tuned", balance_abs=99)(decision) == 0
+    assert policy("cache_aware", balance_abs=99)(decision) == 1
 
 
 @pytest.mark.parametrize("construct", [make, policy, summary])

@@ -223,6 +223,36 @@ def test_dynamo_scale_and_credit(decide):
     assert choices(make("dynamo_kv", overlap_credit=2.0), decision) == {0}
 
 
+@pytest.mark.parametrize(("pending", "choice"), [(4096, 1), (4097, 2)])
+def test_dynamo_queue_holds_above_the_threshold(decide, pending, choice):
+    # Twice the budget of 2,048 tokens is not more than the threshold.
+    decision = decide(2, prefill_tokens=[9000, pending], can_hold=True)
+    assert choices(make("dynamo_kv_queue", queue_threshold=2.0), decision) == {choice}
+
+
+def test_dynamo_queue_waits_for_the_healthy_alone(decide):
+    fleet = {"healthy": [1, 0], "can_hold": True}
+    rule = make("dynamo_kv_queue", queue_threshold=1.0)
+    assert rule(decide(2, prefill_tokens=[3000, 0], **fleet)) == 2
+    assert rule(decide(2, prefill_tokens=[2000, 9000], **fleet)) == 0
+
+
+def test_dynamo_queue_is_16_budgets_and_off_in_dynamo_kv(decide):
+    decision = decide(2, prefill_tokens=[16 * 2048 + 1] * 2, can_hold=True)
+    assert make("dynamo_kv_queue")(decision) == 2
+    assert make("dynamo_kv_queue", queue_threshold=17)(decision) < 2
+    assert make("dynamo_kv")(decision) < 2
+
+
+def test_dynamo_queue_holds_only_where_that_is_legal(decide):
+    rule = make("dynamo_kv_queue", queue_threshold=0.0)
+    assert rule(decide(2, prefill_tokens=[500, 400])) == 1
+    decision = decide(2, prefill_tokens=[500, 400], can_hold=True)
+    assert rule(decision) == 2
+    decision.action_mask[-1] = False
+    assert rule(decision) == 1
+
+
 # Ray
 
 
