@@ -1,12 +1,13 @@
 """From the names on the command line to policies: baselines, and functions of one's own."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from makespan.agents.folder import load_agent
 from makespan.agents.llm.policy import router
 from makespan.agents.shipped import AGENTS, folder_of
 from makespan.baselines.llm import POLICIES
@@ -19,46 +20,62 @@ Factory = Callable[[int], Policy]
 """Makes a fresh policy whose randomness, if it has any, comes from the given seed."""
 
 
-def resolve(names: str) -> dict[str, Factory]:
+def resolve(names: str, replicas: Collection[int] = ()) -> dict[str, Factory]:
     """Label -> factory for every policy of a comma list.
 
     Args:
         names: names in `makespan.baselines.llm.POLICIES` or of agents that come with the package
-            (`makespan.agents.shipped`); `all` stands for every one of them; the folder of an agent;
-            `FILE.py:NAME` is a function of one's own, or a class, which is made anew for every run,
-            with `seed=` if it takes that.
+            (`makespan.agents.shipped`); `all` stands for every one of them that can serve; the
+            folder of an agent; `FILE.py:NAME` is a function of one's own, or a class, which is made
+            anew for every run, with `seed=` if it takes that.
+        replicas: sizes of the fleets to be served. Some agents know one size.
 
     Raises:
-        ValueError: a name is unknown, the file has no such function, or the folder no agent of this
-            world; the message says which.
+        ValueError: a name is unknown, the file has no such function, the folder no agent of this
+            world, or the agent does not know fleets of that size; the message says which.
     """
     factories: dict[str, Factory] = {}
-    for name in _expanded(names):
+    for name in _expanded(names, replicas):
         label = Path(name).name.rpartition(":")[2]
         if label in factories:
             raise ValueError(f"two policies are called {label!r}")
-        factories[label] = _factory_of(name)
+        factories[label] = _factory_of(name, replicas)
     return factories
 
 
-def _factory_of(name: str) -> Factory:
+def _factory_of(name: str, replicas: Collection[int]) -> Factory:
     if ":" in name:
         return _own(name)
     if name in AGENTS or Path(name).is_dir():
-        return _agent(name)
+        return _agent(name, replicas)
     return _baseline(name)
 
 
-def _agent(name: str) -> Factory:
+def _agent(name: str, replicas: Collection[int]) -> Factory:
+    size = _only_size(name)
+    if others := set(replicas) - {size} if size else set():
+        raise ValueError(f"{name} routes for {size} replicas, not for {min(others)}")
     make = router(folder_of(name))
     return lambda seed: make()
 
 
-def _expanded(names: str) -> list[str]:
-    """The names, each once, `all` replaced by every baseline and agent."""
-    every = [*POLICIES, *AGENTS]
-    expanded = [known for name in split(names) for known in (every if name == "all" else [name])]
+def _expanded(names: str, replicas: Collection[int]) -> list[str]:
+    """The names, each once, `all` replaced by every baseline and agent that can serve."""
+    chosen = split(names)
+    every = [*POLICIES, *(a for a in AGENTS if _serves(a, replicas))] if "all" in chosen else []
+    expanded = [known for name in chosen for known in (every if name == "all" else [name])]
     return list(dict.fromkeys(expanded))
+
+
+def _serves(agent: str, replicas: Collection[int]) -> bool:
+    """Whether the agent can route for fleets of all these sizes."""
+    size = _only_size(agent)
+    return size is None or set(replicas) <= {size}
+
+
+def _only_size(agent: str) -> int | None:
+    """The number of replicas that an agent knows; None: any."""
+    return load_agent(folder_of(agent)).card.settings.get("replicas")
 
 
 def _baseline(name: str) -> Factory:

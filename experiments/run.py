@@ -146,7 +146,7 @@ def open_experiment(command: Command) -> Experiment:
         ValueError: an unknown name, a trace that cannot be read (`TraceError`), a folder in use.
         OSError: the folder cannot be written to.
     """
-    chosen = policies.resolve(command.run.policy)
+    chosen = policies.resolve(command.run.policy, [command.run.replicas])
     folder = command.folder
     scenario = prepare(command.run)
     folder.open(command.run, command.resume)

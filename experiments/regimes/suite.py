@@ -108,7 +108,8 @@ def open_suite(config: RunConfig, folder: RunFolder, resume: bool) -> Suite:
             (`TraceError`) or is too short, a folder in use.
         OSError: the folder cannot be written to.
     """
-    labels = tuple(policies.resolve(config.policy))
+    sizes = {len(FLEETS[regime.fleet]) for regime in SUITES[config.trace]}
+    labels = tuple(policies.resolve(config.policy, sizes))
     traffic = {name: find(kind, config.data) for name, kind in WORKLOADS.items()}
     there = {regime.fleet for regime in SUITES[config.trace]}
     fleets = {name: fleet_of(config, cards) for name, cards in FLEETS.items() if name in there}

@@ -44,7 +44,7 @@ def variants(config: SweepConfig) -> list[Variant]:
     Raises:
         ValueError: a policy or a constant is unknown, or a value wrong; the message names the key.
     """
-    factories = resolve(",".join(config.policies))
+    factories = resolve(",".join(config.policies), [config.replicas])
     for policy in config.settings:
         if policy not in factories:
             raise ValueError(str(unknown_name("table of settings", policy, factories)))

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from makespan.agents.folder import load_agent
+from makespan.agents.shipped import AGENTS, folder_of
 from makespan.baselines.llm import POLICIES
 from makespan.experiments.policies import resolve
 
@@ -38,9 +40,22 @@ def own(tmp_path):
     return path
 
 
-def test_all_is_every_baseline_in_the_order_of_the_registry():
-    assert list(resolve("all")) == list(POLICIES)
+def test_all_is_every_baseline_and_agent_in_the_order_of_the_registries():
+    assert list(resolve("all")) == [*POLICIES, *AGENTS]
     assert next(iter(resolve("round_robin,all"))) == "round_robin"
+
+
+def test_all_leaves_out_agents_that_know_another_size_of_fleet():
+    assert set(resolve("all", [4])) - set(resolve("all", [4, 16])) == {"guided_dqn"}
+    with pytest.raises(ValueError, match="guided_dqn routes for 4 replicas, not for 16"):
+        resolve("guided_dqn", [16])
+
+
+def test_an_agent_goes_by_its_folder(tmp_path):
+    load_agent(folder_of("agent")).save(tmp_path / "mine")
+    assert list(resolve(f"lmetric,{tmp_path / 'mine'}", [7])) == ["lmetric", "mine"]
+    with pytest.raises(ValueError, match="no agent here"):
+        resolve(str(tmp_path))
 
 
 def test_baselines_are_made_anew_for_every_run():
