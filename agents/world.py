@@ -1,7 +1,7 @@
 """What the trainer asks of a world."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -19,14 +19,9 @@ class World(Protocol):
         graph: the graph in an observation.
     """
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def observation_version(self) -> int: ...
-
-    @property
-    def graph(self) -> GraphDeclaration: ...
+    name: ClassVar[str]
+    observation_version: ClassVar[int]
+    graph: ClassVar[GraphDeclaration]
 
     def env(self) -> SchedulingEnv[Any, Any, dict[str, np.ndarray]]:
         """A training environment; its episodes follow from the seed of its first reset."""

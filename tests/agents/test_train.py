@@ -198,7 +198,7 @@ def test_environments_in_processes_give_the_same_agent(whole: Path, tmp_path: Pa
 def test_masks_come_from_the_observations() -> None:
     envs = MasksFromObservations(DummyVecEnv([WORLD.env] * 2))
     envs.seed(3)
-    observations = envs.reset()
+    observations: Any = envs.reset()
     for _ in range(20):
         told = np.stack(envs.env_method("action_masks"))
         asked = np.stack(envs.venv.env_method("action_masks"))

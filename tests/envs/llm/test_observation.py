@@ -38,6 +38,7 @@ class Proxy:
     kv_blocks: np.ndarray
     step_time: list = field(default_factory=list)
     engines: list = field(default_factory=list)
+    held: int = 0
 
     def decode_tokens(self) -> np.ndarray:
         return self.streaming
