@@ -13,6 +13,7 @@ from torch import Tensor
 
 from makespan.agents.folder import AgentError
 from makespan.agents.policy import GraphPolicy
+from makespan.agents.whole_file import writing
 
 NOTES = "notes"
 """Key of the file's metadata under which what is not a tensor is kept, as JSON."""
@@ -26,9 +27,8 @@ def save_checkpoint(path: Path, model: MaskablePPO, notes: dict[str, Any]) -> No
     """
     counts = {"num_timesteps": model.num_timesteps, "n_updates": model._n_updates}
     metadata = {NOTES: json.dumps(notes | counts)}
-    unfinished = path.with_suffix(".unfinished")
-    save_file(_tensors(model), unfinished, metadata)
-    unfinished.replace(path)
+    with writing(path) as unfinished:
+        save_file(_tensors(model), unfinished, metadata)
 
 
 def load_checkpoint(path: Path, model: MaskablePPO) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from makespan.agents.whole_file import write_text, writing
+
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 
 
@@ -30,6 +32,7 @@ class AgentCard:
             and the result was measured (`test`), which are disjoint.
         results: name -> figure.
         trained: steps, seconds, commit, versions.
+        kind: how its weights make a policy: `graph`, or `guided_dqn`.
     """
 
     world: str
@@ -39,6 +42,7 @@ class AgentCard:
     seeds: dict[str, Any]
     results: dict[str, Any] = field(default_factory=dict)
     trained: dict[str, Any] = field(default_factory=dict)
+    kind: str = "graph"
 
     def __post_init__(self) -> None:
         seeds = [set(self.seeds.get(use, ())) for use in ("tuning", "test")]
@@ -55,11 +59,9 @@ class Agent:
 
     def save(self, folder: Path) -> None:
         """Write the two files of `folder`; the card last, so that a card has its weights."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: np.ascontiguousarray(w) for name, w in self.weights.items()}, folder / WEIGHTS
-        )
-        (folder / CARD).write_text(json.dumps(asdict(self.card), indent=2) + "\n", encoding="utf-8")
+        with writing(folder / WEIGHTS) as unfinished:
+            save_file({n: np.ascontiguousarray(w) for n, w in self.weights.items()}, unfinished)
+        write_text(folder / CARD, json.dumps(asdict(self.card), indent=2) + "\n")
 
 
 def load_agent(folder: Path, world: str = "", observation_version: int = 0) -> Agent:

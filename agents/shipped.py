@@ -5,7 +5,7 @@ from pathlib import Path
 from makespan.agents.folder import CARD, AgentError
 from makespan.envs.core.registry import unknown_name
 
-AGENTS = {"agent": "shipped/llm_router"}
+AGENTS = {"agent": "shipped/llm_router", "guided_dqn": "shipped/guided_dqn"}
 """Name of an agent that comes with the package -> its folder, beside this file."""
 
 

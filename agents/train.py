@@ -10,12 +10,9 @@ it learned since: resumed from there it starts a stretch where the other did not
 
 import dataclasses
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +29,10 @@ from makespan.agents.config import TrainConfig, stream
 from makespan.agents.folder import Agent, AgentCard, AgentError, load_agent
 from makespan.agents.graph.network import GraphNetwork
 from makespan.agents.policy import GraphPolicy
+from makespan.agents.provenance import commit, versions
 from makespan.agents.schedules import schedule
 from makespan.agents.vectorised import vectorised
+from makespan.agents.whole_file import write_text
 from makespan.agents.world import World
 
 CHECKPOINT, RUN = "checkpoint.safetensors", "run.json"
@@ -90,8 +89,7 @@ def change_settings(folder: Path, world: World, config: TrainConfig) -> None:
     Its weights, optimiser, reward statistics, steps and scores stay, so the network must be of the
     same size.
     """
-    (folder / RUN).unlink()
-    _open(folder, world, config, resume=True)
+    write_text(folder / RUN, _settings(world, config))
 
 
 class Stretches(BaseCallback):
@@ -240,17 +238,21 @@ def _imitate(world: World, config: TrainConfig, model: MaskablePPO) -> float:
 
 def _open(folder: Path, world: World, config: TrainConfig, resume: bool) -> None:
     """Write down what is run, or check that it is what was run here before."""
-    wanted = json.loads(json.dumps({"world": asdict(world), "training": asdict(config)}))  # type: ignore[call-overload]
+    wanted = _settings(world, config)
     path = folder / RUN
     if path.exists():
         if not resume:
             raise AgentError(f"{folder}: there is a run already: --resume goes on with it")
-        there = json.loads(path.read_text(encoding="utf-8"))
-        if there != wanted:
+        if path.read_text(encoding="utf-8") != wanted:
             raise AgentError(f"{folder}: the run there has other settings ({path.name} lists them)")
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+    write_text(path, wanted)
+
+
+def _settings(world: World, config: TrainConfig) -> str:
+    """What is in the file `RUN`."""
+    settings = {"world": asdict(world), "training": asdict(config)}  # type: ignore[call-overload]
+    return json.dumps(settings, indent=2) + "\n"
 
 
 def _finish(world: World, config: TrainConfig, folder: Path, stretch: Stretches) -> Agent:
@@ -267,25 +269,10 @@ def _finish(world: World, config: TrainConfig, folder: Path, stretch: Stretches)
     trained = {
         "steps": config.steps,
         "wall_s": round(notes["wall_s"], 1),
-        "commit": _commit(),
-        "versions": _versions(),
+        "commit": commit(),
+        "versions": versions(),
     }
     done = dataclasses.replace(card(world, config, results), trained=trained)
     agent = Agent(done, best.weights)
     agent.save(folder)
     return agent
-
-
-def _versions() -> dict[str, str]:
-    packages = ("makespan", "torch", "torch-geometric", "stable-baselines3", "sb3-contrib", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def _commit() -> str:
-    """The commit of the source that runs; empty where it is no checkout."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""

@@ -64,13 +64,13 @@ def _row(name: str) -> tuple[str, ...]:
     except AgentError as error:
         return (str(error),)
     card = agent.card
-    test = card.results.get("test", {})
+    test = card.results.get("test", {}).get("mean")
     return (
         card.world,
         str(card.settings.get("prior", "")),
         f"{card.trained.get('steps', 0):,}",
         f"{_parameters(agent):,}",
-        "{mean:.4f} of {reference}".format(**({"reference": "lookahead"} | test)) if test else "-",
+        "-" if test is None else f"{test:.4f}",
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import tyro
 
+from makespan.agents.whole_file import write_text
 from makespan.envs.llm.config import EngineConfig
 from makespan.envs.llm.hardware_file import SUFFIX, MeasuredHardware, to_toml
 from makespan.experiments.fidelity.scheduler.real_vllm import VersionWarning
@@ -27,7 +28,6 @@ from makespan.experiments.live.fit import cross_validate, fit
 from makespan.experiments.live.probe import Probe
 from makespan.experiments.live.sweep import KINDS, Kind, Measurement, Sweep
 from makespan.experiments.watching import progress, warnings_in_a_line
-from makespan.experiments.whole_file import write_text
 
 BATCHES = 30
 """Decoding batches that should fit into the time budget, whatever contexts the engine allows."""

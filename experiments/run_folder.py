@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from makespan.agents.whole_file import write_text, writing
 from makespan.experiments.replay import Cell
 from makespan.experiments.run_config import RunConfig, from_toml, to_toml
-from makespan.experiments.whole_file import write_text, writing
 
 FILES = ("config.toml", "results.json", "log.parquet", "timing.json", "report.html", "cells")
 

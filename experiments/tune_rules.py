@@ -30,13 +30,13 @@ from numpy.random import Generator, SeedSequence
 
 from makespan.agents.config import stream
 from makespan.agents.llm.episodes import Episode, EpisodeDistribution, draw
+from makespan.agents.whole_file import write_text
 from makespan.baselines.llm import policy
 from makespan.envs.core.contract import Policy, simulate
 from makespan.envs.llm.fleet import Fleet
 from makespan.experiments.regimes.cells import cores
 from makespan.experiments.run_folder import to_json
 from makespan.experiments.watching import progress, warnings_in_a_line
-from makespan.experiments.whole_file import write_text
 from makespan.traces import TraceWarning
 from makespan.traces.catalogue import load
 

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from makespan.agents.folder import load_agent
+from makespan.agents.folder import AgentError, load_agent
 from makespan.agents.graph.plain import PlainNetwork
+from makespan.agents.llm.guided import policy as guided
 from makespan.agents.llm.observation import GRAPH, VERSION, RouterEncoder
+from makespan.envs.core.contract import Policy
+from makespan.envs.core.registry import unknown_name
 from makespan.envs.llm.decision import RoutingDecision
 
 
@@ -36,11 +39,25 @@ class LearnedRouter:
         return int(np.where(legal, scores[: len(legal)], -np.inf).argmax())
 
 
-def router(folder: Path) -> Callable[[], LearnedRouter]:
-    """What makes a fresh policy out of the agent in `folder`.
+def router(folder: Path) -> Callable[[], Policy]:
+    """What makes a fresh policy out of the agent in `folder`, whatever kind it is.
 
     Raises:
         AgentError: there is none, or not one that this version of makespan can use.
     """
+    kind = load_agent(folder, world="llm_router").card.kind
+    if kind not in ROUTERS:
+        raise AgentError(f"{folder}: {unknown_name('kind of agent', kind, ROUTERS)}")
+    return ROUTERS[kind](folder)
+
+
+def _graph_router(folder: Path) -> Callable[[], LearnedRouter]:
     agent = load_agent(folder, world="llm_router", observation_version=VERSION)
     return lambda: LearnedRouter(agent.weights, agent.card.settings["prior"])
+
+
+ROUTERS: dict[str, Callable[[Path], Callable[[], Policy]]] = {
+    "graph": _graph_router,
+    guided.KIND: guided.router,
+}
+"""Kind of an agent, as its card says -> what makes policies of one."""

@@ -40,6 +40,9 @@ class HardwareSpec:
     max_num_seqs: int = 256
 
 
+NVLINK_2 = (82.5, 0.0055)
+"""Assumed, not measured: half of `NVLINK_3`, as its nominal rate is."""
+
 NVLINK_3 = (165.0, 0.0055)
 """(GB/s, ms) of 2 (n - 1) / n * bytes, n = 2, 4, 8 GPUs: vLLM's custom all-reduce in CUDA graphs,
 AIConfigurator tables of vLLM 0.14 on A100-SXM; error below 20 % in the mean."""
@@ -53,13 +56,15 @@ latency of NCCL (Vidur's all-reduce tables, 0.029 to 0.031 ms)."""
 
 PCIE_5 = (35.0, 0.03)
 
-# Peaks: NVIDIA data sheets, as in AIConfigurator's `systems/*.yaml` (commit 095f58a); A40 and
-# RTX 4090 are not in there. Memory: `torch.cuda.get_device_properties().total_memory`; it varies by
-# about 0.5 % between drivers. Batch sizes: `EngineArgs.get_batch_defaults` of vLLM 0.32
-# (70 GiB or more, but not A100: 8192 tokens and 1024 sequences).
+# Peaks: NVIDIA data sheets, as in AIConfigurator's `systems/*.yaml` (commit 095f58a); V100 (whose
+# matrix units take float16, not bfloat16), A40 and RTX 4090 are not in there. Memory:
+# `torch.cuda.get_device_properties().total_memory`; it varies by about 0.5 % between drivers. Batch
+# sizes: `EngineArgs.get_batch_defaults` of vLLM 0.32 (70 GiB or more, but not A100: 8192 tokens and
+# 1024 sequences).
 HARDWARE: Mapping[str, HardwareSpec] = {
     spec.name: spec
     for spec in (
+        HardwareSpec("V100", 125.0, 900.0, int(31.74 * GIB), *NVLINK_2),
         HardwareSpec("A40", 149.7, 696.0, int(44.42 * GIB), *PCIE_4),
         HardwareSpec("A100", 312.0, 2039.0, int(79.25 * GIB), *NVLINK_3),
         HardwareSpec("H100", 989.0, 3350.0, int(79.18 * GIB), *NVLINK_4, 8192, 1024),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tyro
 
+from makespan.agents.whole_file import write_text
 from makespan.envs.core.registry import load
 from makespan.experiments.fidelity import table
 from makespan.experiments.fidelity.row import Missing, Row
@@ -23,7 +24,6 @@ from makespan.experiments.fidelity.scheduler.real_vllm import (
 )
 from makespan.experiments.fidelity.sources import Check, Sources
 from makespan.experiments.watching import progress, warnings_in_a_line
-from makespan.experiments.whole_file import write_text
 from makespan.traces import TraceWarning
 
 WORLDS = {"llm": "makespan.experiments.fidelity.llm:CHECKS"}
@@ -31,6 +31,9 @@ WORLDS = {"llm": "makespan.experiments.fidelity.llm:CHECKS"}
 
 LIVE = {"llm": "makespan.experiments.live.fidelity:rows"}
 """World -> a function of the environment with the real system (or None) that makes rows."""
+
+TRAINED = {"llm": "makespan.experiments.fidelity.jain:rows"}
+"""World -> a function that trains agents and makes rows of how they do."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class FidelityConfig:
         data: folder with recorded runs, kernel tables and public traces.
         vllm: environment with the real vLLM; by default MAKESPAN_VLLM, or build/vllm.
         live: also start the real system and compare with it (minutes).
+        trained: also train published agents and measure them (about ten minutes).
         out: write the table there, as Markdown.
     """
 
@@ -49,6 +53,7 @@ class FidelityConfig:
     data: Path | None = None
     vllm: Path | None = None
     live: bool = False
+    trained: bool = False
     out: Path | None = None
 
 
@@ -92,12 +97,19 @@ def open_checks(config: FidelityConfig) -> dict[str, Check]:
         }
         if config.live and world in LIVE:
             checks[f"{world}: live"] = partial(live_rows, world)
+        if config.trained and world in TRAINED:
+            checks[f"{world}: trained agents"] = partial(trained_rows, world)
     return checks
 
 
 def live_rows(world: str, sources: Sources) -> Iterator[Row | Missing]:
     """The rows of a world that take the real system itself."""
     yield from load("world", LIVE, world)(sources.vllm)
+
+
+def trained_rows(world: str, _: Sources) -> Iterator[Row | Missing]:
+    """The rows of a world that take agents which are trained first."""
+    yield from load("world", TRAINED, world)()
 
 
 def open_sources(config: FidelityConfig) -> Sources:

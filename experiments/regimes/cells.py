@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from makespan.agents.whole_file import write_text
 from makespan.envs.core.contract import simulate
 from makespan.envs.llm.config import FleetConfig
 from makespan.envs.llm.fleet import Fleet
@@ -20,7 +21,6 @@ from makespan.experiments import metrics, policies
 from makespan.experiments.regimes.traffic import Traffic
 from makespan.experiments.run_folder import plain
 from makespan.experiments.scenario import stream
-from makespan.experiments.whole_file import write_text
 from makespan.traces import TraceWarning
 from makespan.traces.workload import Workload
 

@@ -11,8 +11,8 @@ agent/         the best agent of a tuning
 from dataclasses import dataclass
 from pathlib import Path
 
+from makespan.agents.whole_file import write_text
 from makespan.experiments.sweep.config import read
-from makespan.experiments.whole_file import write_text
 
 CONFIG, ROWS, RESULTS = "config.toml", "rows.jsonl", "results.json"
 

@@ -86,7 +86,8 @@ def test_a_folder_without_an_agent_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", AGENTS)
 def test_agents_that_come_with_the_package_load(name: str) -> None:
     card = load_agent(folder_of(name)).card
-    assert card.results["test"]["mean"] < 1.0
+    if card.kind == "graph":  # the others are there to be compared with, however they do
+        assert card.results["test"]["mean"] < 1.0
     assert card.trained["commit"]
 
 

@@ -65,9 +65,7 @@ def test_what_a_replica_scores_does_not_depend_on_its_place() -> None:
     order = np.array([3, 0, 4, 1, 2])
     moved = {k: v[order] if len(v) == 5 else v for k, v in observation.items()}
     moved["prior"] = observation["prior"][[*order, 5]]
-    assert np.allclose(
-        scores(net, moved)[0], scores(net, observation)[0][[*order, 5]], atol=1e-5
-    )
+    assert np.allclose(scores(net, moved)[0], scores(net, observation)[0][[*order, 5]], atol=1e-5)
 
 
 def test_one_observation_does_not_hear_of_another() -> None:

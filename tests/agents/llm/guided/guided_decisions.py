@@ -66,7 +66,7 @@ def fast_and_slow(seed: np.random.SeedSequence) -> Episode:
     """One fast replica and one that is 20 times as slow, enough work for either but the slow one
     alone."""
     rng = np.random.default_rng(seed)
-    count = 150
+    count = 100
     workload = Workload(
         np.cumsum(rng.exponential(0.4, count)),
         np.full(count, 50),

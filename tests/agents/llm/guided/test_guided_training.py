@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_agent(weights: dict[str, np.ndarray]) -> N
 
 @pytest.mark.parametrize("variant", ["baseline", "guided"])
 def test_it_learns_to_prefer_the_faster_replica(variant) -> None:
-    config = replace(SMALL, variant=variant, episodes=8, hidden=32, gamma=0.998, rate=1e-3)
+    config = replace(SMALL, variant=variant, episodes=6, hidden=16, gamma=0.998, rate=1e-3)
     learned = train.learn(config, fast_and_slow)
     chosen = []
     for seed in range(3):

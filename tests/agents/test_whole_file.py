@@ -2,7 +2,7 @@
 
 import pytest
 
-from makespan.experiments.whole_file import write_text, writing
+from makespan.agents.whole_file import write_text, writing
 
 
 def test_a_file_in_a_new_folder(tmp_path):

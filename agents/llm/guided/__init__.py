@@ -1,0 +1,1 @@
+"""Guided Double DQN: the learned router of Jain et al., arXiv 2408.13510."""
