@@ -14,10 +14,18 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the source that runs; empty where it is no checkout."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    """The commit of the source that runs, `-dirty` behind it if the source was changed since.
+
+    Empty where it is no checkout of this project.
+    """
+    here = Path(__file__).resolve()
+    git = ["git", "-C", str(here.parent)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        _told([*git, "ls-files", "--error-unmatch", here.name])
+        return _told([*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"])
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def _told(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

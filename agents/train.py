@@ -26,7 +26,7 @@ from torch import nn
 from makespan.agents.checkpoint import load_checkpoint, save_checkpoint
 from makespan.agents.cloning import clone, watch
 from makespan.agents.config import TrainConfig, stream
-from makespan.agents.folder import Agent, AgentCard, AgentError, load_agent
+from makespan.agents.folder import CARD, Agent, AgentCard, AgentError, load_agent
 from makespan.agents.graph.network import GraphNetwork
 from makespan.agents.policy import GraphPolicy
 from makespan.agents.provenance import commit, versions
@@ -65,22 +65,28 @@ def train(
     model = _model(world, config)
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     stretch = Stretches(world, config, folder, report)
+    stretch.init_callback(model)
     try:
         if (folder / CHECKPOINT).exists():
             stretch.restore(load_checkpoint(folder / CHECKPOINT, model))
         elif config.cloning.teacher:
             stretch.notes["cloned"] = _imitate(world, config, model)
-        left = config.steps - model.num_timesteps
-        model.learn(left, callback=stretch, reset_num_timesteps=False)
-        stretch.close_stretch()
+        _learn(model, config.steps, stretch)
         return _finish(world, config, folder, stretch)
-    except KeyboardInterrupt:
-        stretch.keep()
-        raise
     finally:
         model.logger.close()
         assert model.env is not None
         model.env.close()
+
+
+def _learn(model: MaskablePPO, steps: int, stretch: "Stretches") -> None:
+    """Learn until so many steps have been made; interrupted, save what was learned."""
+    try:
+        model.learn(steps - model.num_timesteps, callback=stretch, reset_num_timesteps=False)
+        stretch.close_stretch()
+    except KeyboardInterrupt:
+        stretch.keep()
+        raise
 
 
 def change_settings(folder: Path, world: World, config: TrainConfig) -> None:
@@ -237,10 +243,15 @@ def _imitate(world: World, config: TrainConfig, model: MaskablePPO) -> float:
 
 
 def _open(folder: Path, world: World, config: TrainConfig, resume: bool) -> None:
-    """Write down what is run, or check that it is what was run here before."""
+    """Write down what is run, or check that it is what was run here before.
+
+    What was begun and came to no checkpoint, since a setting was wrong, was not run.
+    """
     wanted = _settings(world, config)
     path = folder / RUN
-    if path.exists():
+    if (folder / CARD).exists() and not path.exists():
+        raise AgentError(f"{folder}: there is an agent already that was not trained here")
+    if path.exists() and (folder / CHECKPOINT).exists():
         if not resume:
             raise AgentError(f"{folder}: there is a run already: --resume goes on with it")
         if path.read_text(encoding="utf-8") != wanted:

@@ -1,5 +1,6 @@
 """Files that are never half there."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ def writing(target: Path) -> Iterator[Path]:
     unfinished = target.with_name(f".{target.name}.part")
     try:
         yield unfinished
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())  # or a power cut may leave the name without the content
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)

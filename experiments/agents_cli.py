@@ -12,6 +12,9 @@ from makespan.agents.folder import CARD, Agent, AgentError, load_agent
 from makespan.agents.shipped import AGENTS, folder_of
 from makespan.experiments.summary_tables import console
 
+REFERENCE = "lookahead"
+"""Whose latency the test scores of graph agents are relative to."""
+
 USAGE = """usage: makespan agents list [FOLDER]
        makespan agents show NAME
 
@@ -38,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
 def show_list(folder: Path) -> int:
     """Print a table: name, world, steps, result."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("agent", "world", "prior", "steps", "parameters", "test score"):
+    for column in ("agent", "world", "prior", "steps", "parameters", "test latency"):
         table.add_column(column, overflow="fold")  # a path that is cut is of no use
     names = list(AGENTS) + sorted(str(card.parent) for card in folder.glob(f"*/{CARD}"))
     for name in names:
@@ -64,13 +67,13 @@ def _row(name: str) -> tuple[str, ...]:
     except AgentError as error:
         return (str(error),)
     card = agent.card
-    test = card.results.get("test", {}).get("mean")
+    test, steps = card.results.get("test"), card.trained.get("steps")
     return (
         card.world,
         str(card.settings.get("prior", "")),
-        f"{card.trained.get('steps', 0):,}",
+        "-" if steps is None else f"{steps:,}",
         f"{_parameters(agent):,}",
-        "-" if test is None else f"{test:.4f}",
+        "-" if test is None else f"{test['mean']:.3f} of {test.get('reference', REFERENCE)}",
     )
 
 

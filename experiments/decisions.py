@@ -2,7 +2,7 @@
 
 Every policy routes the same chats through fleets of different sizes, each decision is timed by the
 clock, and what comes before `WARM_UP` is left out. Of agents, the network alone is timed as well:
-in NumPy, as it serves, and in torch, as it was trained, one thread each.
+in NumPy, as it serves, and in torch with one thread, as it was trained.
 """
 
 import sys
@@ -71,7 +71,9 @@ def measure(config: DecisionsConfig) -> Iterator[Row]:
     Raises:
         ValueError: a policy or the agent is unknown.
     """
-    factories = policies.resolve(config.policy)
+    if config.requests <= WARM_UP:
+        raise ValueError(f"--requests must be above {WARM_UP}, which are not counted")
+    factories = policies.resolve(config.policy, config.replicas)
     for replicas in config.replicas:
         for name, make in factories.items():
             yield name, replicas, decision_times(make(0), replicas, config.requests)
@@ -102,6 +104,8 @@ def chats(replicas: int, requests: int) -> Fleet:
 def networks(agent: str, replicas: int) -> dict[str, Callable[[], Any]]:
     """Framework -> what computes the scores of one observation with the agent's weights."""
     found = load_agent(folder_of(agent), world="llm_router")
+    if found.card.kind != "graph":
+        raise ValueError(f"--agent {agent}: no graph network, but a {found.card.kind}")
     observation = an_observation(replicas, found.card.settings["prior"])
     plain = PlainNetwork(GRAPH, found.weights)
     runs: dict[str, Callable[[], Any]] = {"NumPy": lambda: plain.scores(observation)}

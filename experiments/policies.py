@@ -46,7 +46,7 @@ def resolve(names: str, replicas: Collection[int] = ()) -> dict[str, Factory]:
 def _factory_of(name: str, replicas: Collection[int]) -> Factory:
     if ":" in name:
         return _own(name)
-    if name in AGENTS or Path(name).is_dir():
+    if name in AGENTS or (name not in POLICIES and Path(name).is_dir()):
         return _agent(name, replicas)
     return _baseline(name)
 

@@ -49,7 +49,8 @@ class Command:
         out: folder of all runs.
         name: name of the run's folder; empty: made from the configuration.
         json: print results.json, alone, on stdout.
-        resume: keep the cells that an interrupted run of the same name finished.
+        resume: keep the cells that an interrupted run of the same name finished; the policies must
+            be the same still, an agent that was trained anew wants another name.
     """
 
     run: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=RunConfig)

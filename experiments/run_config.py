@@ -30,7 +30,7 @@ class RunConfig:
             `regimes` compares the policies over workloads, fleets and loads, which is also what
             `--policy all` does when no trace is named; `unseen` over fleets and loads that agents
             were not trained on.
-        policy: comma list of policy names, or `file.py:function`; `all` for every baseline.
+        policy: comma list of names of policies and agents, or `file.py:function`; `all` for all.
         data: folder with public traces for the comparison over regimes; by default those that were
             fetched, and synthetic workloads in place of those that were not.
         replicas: number of replicas in the fleet.

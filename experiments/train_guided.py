@@ -68,6 +68,7 @@ def run(command: Command) -> dict[str, float | str]:
 
     if (command.out / CARD).exists():
         raise AgentError(f"{command.out}: there is an agent already")
+    command.out.mkdir(parents=True, exist_ok=True)  # an error now, not after the training
     with watched(command.training.episodes) as report:
         agent = train(command.training, command.setting, report)
     agent.save(command.out)

@@ -62,8 +62,11 @@ class RouterTrainingEnv(LLMRouterEnv):
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """As of any environment; the cost is told before the decision is carried out."""
-        if self.decision is not None and self.mask[action]:
-            self._charge(self.decision, self.answer(self.decision, int(action)))
+        decision = self.decision
+        if decision is not None and 0 <= action < len(self.mask):
+            legal = self.mask[action]
+            answer = self.answer(decision, int(action)) if legal else self.fallback(decision)
+            self._charge(decision, answer)
         return super().step(action)
 
     def encode(self, decision: RoutingDecision) -> dict[str, np.ndarray]:

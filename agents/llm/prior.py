@@ -63,8 +63,10 @@ class Prior:
 
     def opinion(self, decision: RoutingDecision) -> Opinion:
         """What the rule thinks; costs of replicas that are down are as high as can be shown."""
-        costs = self._costs(decision)
-        lowest = max(float(np.where(decision.healthy, costs, np.inf).min()), 1e-9)
+        costs = np.where(decision.healthy, self._costs(decision), np.inf)
+        lowest = max(float(costs.min()), 1e-9)
+        if math.isinf(lowest):  # nobody is up
+            lowest = 1.0
         # log1p of the excess: next to the best, the logarithm of a quotient loses its digits.
         behind = np.maximum(-np.log1p(np.maximum(costs - lowest, 0) / lowest), -LIMIT)
         backlog = self._backlog(decision)

@@ -7,7 +7,7 @@ called. A policy object belongs to one run: make a fresh one for every run.
     >>> from makespan.baselines.llm import make
     >>> rule = make("cache_aware", balance_abs=16)
 
-`<rule>_tuned` is a published rule with other constants: those that `makespan tune-rules` found best
+`<rule>_tuned` is that rule with other constants: those that `makespan tune-rules` found best
 on the episodes that agents are trained on.
 """
 

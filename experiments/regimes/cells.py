@@ -101,6 +101,8 @@ def measure_all(
     cells: Sequence[Cell], processes: int
 ) -> Generator[tuple[Cell, Metrics], None, None]:
     """Replay the cells in so many processes; what comes of each, as they are finished."""
+    # One process per core is enough; NumPy reads this when it is loaded, in the processes to come.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Forking copies whatever threads and locks the caller has; spawning works everywhere.
     workers = max(1, min(processes, len(cells)))
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_process) as pool:
@@ -126,8 +128,6 @@ def _start_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The process that started this one has read the same traces, and said so.
     warnings.simplefilter("ignore", TraceWarning)
-    # Networks are loaded later than this, and one process per core is enough.
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @cache

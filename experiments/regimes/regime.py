@@ -99,5 +99,5 @@ SUITES: dict[str, Regimes] = {
     ),
 }
 """Name of a comparison -> its regimes, in the order of the table. In `unseen`, agents meet fleets
-larger than any that they were trained on, GPUs that were not among those, one that fails, and
-loads below and above."""
+larger than any that they were trained on, GPUs that were not among those, loads below and above,
+and a replica that fails, which they know from training, on workloads that they do not know."""

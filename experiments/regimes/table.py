@@ -25,7 +25,7 @@ COLUMNS = {
 LEGEND = """\
 Best rule: the baseline with the lowest mean end-to-end (E2E) latency; learned agents are no rules.
 To best rule: mean E2E latency over that of the regime's best rule, averaged over the regimes.
-Published: the same over the best of the rules that are not this project's own (lookahead...).
+Published: the same over the best rule that others published, with their constants or tuned ones.
 To {single}: the same over the rule with the lowest geometric mean over the regimes.
 Worst to {reference}: the largest ratio to {reference}, and its regime.
 TTFT: time to the first token. SLO: TTFT within 1 s + 62.5 ms per 1,000 prompt tokens, and a mean

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from small_runs import CONFIG, WORLD, config, same
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from makespan.agents import train as trainer
 from makespan.agents.checkpoint import NOTES
 from makespan.agents.config import CloningConfig, NetworkConfig
 from makespan.agents.folder import AgentError, load_agent
@@ -114,6 +115,31 @@ def test_an_interrupted_run_keeps_the_steps_since_the_checkpoint(tmp_path: Path)
     )
     assert min(resumed) == 128
     assert steps_in(tmp_path) == CONFIG.steps
+
+
+def test_interrupted_before_it_learns_it_has_nothing_to_keep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "watch", interrupt)
+    cloning = CloningConfig("least_requests")
+    with pytest.raises(KeyboardInterrupt):
+        train(WORLD, config(cloning=cloning), tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_run_that_could_not_begin_leaves_its_folder_free(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown router policy"):
+        train(WORLD, config(cloning=CloningConfig("least_request")), tmp_path)
+    assert same(train(WORLD, CONFIG, tmp_path).weights, load_agent(whole).weights)
+
+
+def test_an_agent_from_elsewhere_is_not_overwritten(whole: Path, tmp_path: Path) -> None:
+    load_agent(whole).save(tmp_path)
+    with pytest.raises(AgentError, match="an agent already that was not trained here"):
+        train(WORLD, CONFIG, tmp_path)
 
 
 def test_a_finished_run_is_not_trained_further(whole: Path) -> None:

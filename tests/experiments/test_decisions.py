@@ -37,6 +37,19 @@ def test_the_command_prints_a_table(capsys) -> None:
     assert lines[1].split()[:2] == ["round_robin", "2"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--requests", "5"], "--requests must be above 5"),
+        (["--policy", "guided_dqn"], "guided_dqn routes for 4 replicas, not for 8"),
+        (["--policy", "random", "--requests", "9", "--agent", "guided_dqn"], "no graph network"),
+    ],
+)
+def test_what_cannot_be_timed_is_one_error(arguments: list[str], said: str, capsys) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_an_unknown_policy_is_one_error(capsys) -> None:
     assert main(["--policy", "raondom"]) == 2
     assert "Did you mean 'random'" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Names on the command line to policies."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,12 @@ def test_an_agent_goes_by_its_folder(tmp_path):
     assert list(resolve(f"lmetric,{tmp_path / 'mine'}", [7])) == ["lmetric", "mine"]
     with pytest.raises(ValueError, match="no agent here"):
         resolve(str(tmp_path))
+
+
+def test_a_folder_does_not_hide_a_rule_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("random").mkdir()
+    assert list(resolve("random")) == ["random"]
 
 
 def test_baselines_are_made_anew_for_every_run():

@@ -184,6 +184,15 @@ def test_a_policy_that_does_as_the_reference_earns_nothing() -> None:
         assert play(env, seed, as_the_rule) == pytest.approx(0, abs=1e-9)
 
 
+def test_an_illegal_action_costs_what_is_done_in_its_place() -> None:
+    env = RouterTrainingEnv(EpisodeDistribution((2, 2), requests=(20, 20), outages=0.0))
+    env.reset(seed=0)
+    assert not env.mask[-1]  # nothing to wait for
+    *_, info = env.step(len(env.mask) - 1)
+    assert info["illegal"]
+    assert env._account.sent_s[0] > 0
+
+
 @pytest.mark.parametrize("holds", [True, False])
 def test_the_return_is_what_is_saved(holds: bool) -> None:
     """Costs told at once add up to the latencies that come in later."""
@@ -250,6 +259,20 @@ def test_rules_that_never_hold_think_nothing_of_it(name: str) -> None:
     observation = RouterEncoder(5, name).encode(decision)
     assert observation["prior"].tolist()[:3] == observation["behind"].tolist()[:3]
     assert observation["prior"][-1] == -LIMIT
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_with_nobody_up_there_is_an_opinion_all_the_same(name: str) -> None:
+    run = fleet(2, outages=(Outage(0, 0.0, 1e6), Outage(1, 0.0, 1e6)))
+    decision = run.next_decision()
+    while decision is not None and decision.healthy.any():  # what came before the outage
+        run.decide(int(decision.healthy.argmax()))
+        decision = run.next_decision()
+    assert decision is not None
+    observation = RouterEncoder(2, name).encode(decision)
+    assert all(np.isfinite(entry).all() for entry in observation.values())
+    assert observation["behind"].tolist() == [-LIMIT] * 2
+    assert LearnedRouter(weights(trained=True), name)(decision) == 2
 
 
 def test_an_unknown_prior_gets_a_suggestion() -> None:
