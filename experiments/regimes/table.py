@@ -35,7 +35,7 @@ INTERVAL = (
     "[low-high]: {level:.0%} bootstrap interval over the seeds, which every policy shares{windows}."
 )
 
-SINGLE = "best single rule"
+SINGLE = "the best single rule"
 """What stands for its name where no rule was run."""
 
 WINDOWS = " (of a trace, each takes a window, and windows overlap)"

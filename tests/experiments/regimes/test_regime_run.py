@@ -335,6 +335,6 @@ def test_rules_that_were_not_run_are_not_named(capsys):
     assert run.main([*arguments, "--seeds", "3,"]) == 0
     printed = capsys.readouterr().out
     assert "12 requests, seeds 3" in printed
-    assert "the same over best single rule, the rule" in " ".join(printed.split())
+    assert "the same over the best single rule, the rule" in " ".join(printed.split())
     assert "best rule lmetric" not in printed
     assert "[low-high]" not in printed
