@@ -48,6 +48,10 @@ class CloningConfig:
     batch: int = 512
     rate: float = 1e-3
 
+    def __post_init__(self) -> None:
+        if min(self.decisions, self.batch) < 1 or self.epochs < 0 or not self.rate > 0:
+            raise ValueError("cloning needs decisions, batch >= 1, epochs >= 0 and rate > 0")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -95,6 +99,11 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.seed < 0 or self.test < 0:
             raise ValueError("seed and test must not be negative")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+        if not self.clip > 0 or min(self.entropy, self.target_kl) < 0:
+            raise ValueError("needs clip > 0, entropy >= 0 and target_kl >= 0")
         schedule(self.schedule, self.rate)
 
     @property

@@ -1,6 +1,7 @@
 """Behaviour cloning."""
 
 import numpy as np
+import pytest
 import torch
 from small_runs import WORLD
 
@@ -48,3 +49,9 @@ def test_a_network_learns_a_rule() -> None:
     before = clone(network, lessons, CloningConfig(epochs=0), seed=0)
     assert before < 0.6
     assert clone(network, lessons, config, seed=0) > 0.9
+
+
+@pytest.mark.parametrize("wrong", [{"decisions": 0}, {"batch": 0}, {"epochs": -1}, {"rate": 0.0}])
+def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="cloning needs"):
+        CloningConfig(**wrong)  # type: ignore[arg-type]

@@ -241,6 +241,8 @@ def test_masks_come_from_the_observations() -> None:
         ({"schedule": "linaer"}, "unknown schedule 'linaer'. Did you mean 'linear'"),
         ({"rate": -1.0}, "the learning rate must be positive"),
         ({"seed": -1}, "must not be negative"),
+        ({"gamma": 1.5}, r"gamma must be in \[0, 1\], not 1.5"),
+        ({"clip": 0.0}, "needs clip > 0"),
     ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any], said: str) -> None:
