@@ -1,6 +1,5 @@
 """Agents on disk, by name and by folder, and what is said of those that do not fit."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from makespan.agents.llm.observation import VERSION
 from makespan.agents.llm.policy import router
 from makespan.agents.shipped import AGENTS, folder_of
 from makespan.experiments import policies
-from makespan.experiments.cli import main
 
 
 def agent(**changes: Any) -> Agent:
@@ -89,27 +87,3 @@ def test_agents_that_come_with_the_package_load(name: str) -> None:
     if card.kind == "graph":  # the others are there to be compared with, however they do
         assert card.results["test"]["mean"] < 1.0
     assert card.trained["commit"]
-
-
-def test_agents_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    agent().save(tmp_path / "mine")
-    assert main(["agents", "list", str(tmp_path)]) == 0
-    shown = capsys.readouterr().out
-    assert "agent " in shown
-    assert str(tmp_path / "mine") in shown.replace("\n", "")
-
-
-def test_a_card_is_shown_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["agents", "show", "agent"]) == 0
-    assert json.loads(capsys.readouterr().out)["world"] == "llm_router"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [(["show", "agnet"], "Did you mean 'agent'"), (["shwo"], "does not know 'shwo'")],
-)
-def test_mistakes_get_one_error(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["agents", *arguments]) == 2
-    assert said in capsys.readouterr().err
