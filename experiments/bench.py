@@ -1,5 +1,7 @@
 """How fast the simulator is, and what it needs: `makespan bench llm`.
 
+(`makespan bench serve` measures the live router: `makespan.experiments.serve_bench`.)
+
 The work is that of a measurement of Vidur, a peer simulator: replicas of Llama-2-7B on A100, token
 counts of the Azure conversation trace, Poisson arrivals at 3 requests/s per replica, least-loaded
 routing. Every cell runs in a process of its own, so that its peak memory is its own, and after a
@@ -95,7 +97,12 @@ class CellConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
-    config = tyro.cli(BenchConfig, args=argv, prog="makespan bench")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["serve"]:
+        from makespan.experiments.serve_bench.command import main as bench_serve
+
+        return bench_serve(arguments[1:])
+    config = tyro.cli(BenchConfig, args=arguments, prog="makespan bench")
     outcome = bench(config)
     if config.json:
         print(json.dumps(outcome, indent=2))

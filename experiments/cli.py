@@ -13,6 +13,7 @@ COMMANDS = {
     "tune-rules": "makespan.experiments.tune_rules:main",
     "sweep": "makespan.experiments.sweep.command:main",
     "agents": "makespan.experiments.agents_cli:main",
+    "serve": "makespan.experiments.serve:main",
     "bench": "makespan.experiments.bench:main",
     "decisions": "makespan.experiments.decisions:main",
     "calibrate": "makespan.experiments.calibrate:main",
@@ -31,7 +32,8 @@ USAGE = """usage: makespan COMMAND [options]
   tune-rules find constants of the router rules on training episodes
   sweep      run a grid of policies, loads and seeds, or tune an agent, on Ray
   agents     list and show agents
-  bench      measure how fast the simulator is
+  serve      route real servers' traffic by a policy
+  bench      measure how fast the simulator is, or what the live router costs (bench serve)
   decisions  measure how long policies take to decide
   calibrate  measure a running vLLM server, for --hardware
   fidelity   hold the simulator against what was published, measured or proved

@@ -7,17 +7,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from makespan.agents.folder import load_agent
-from makespan.agents.llm.policy import router
-from makespan.agents.shipped import AGENTS, folder_of
+from makespan.agents.llm.named import Factory, named, only_size
+from makespan.agents.shipped import AGENTS
 from makespan.baselines.llm import POLICIES
-from makespan.baselines.llm import policy as baseline
 from makespan.envs.core.contract import Policy
-from makespan.envs.core.registry import unknown_name
 from makespan.experiments.run_config import split
-
-Factory = Callable[[int], Policy]
-"""Makes a fresh policy whose randomness, if it has any, comes from the given seed."""
 
 
 def resolve(names: str, replicas: Collection[int] = ()) -> dict[str, Factory]:
@@ -46,17 +40,10 @@ def resolve(names: str, replicas: Collection[int] = ()) -> dict[str, Factory]:
 def _factory_of(name: str, replicas: Collection[int]) -> Factory:
     if ":" in name:
         return _own(name)
-    if name in AGENTS or (name not in POLICIES and Path(name).is_dir()):
-        return _agent(name, replicas)
-    return _baseline(name)
-
-
-def _agent(name: str, replicas: Collection[int]) -> Factory:
-    size = _only_size(name)
+    size = only_size(name)
     if others := set(replicas) - {size} if size else set():
         raise ValueError(f"{name} routes for {size} replicas, not for {min(others)}")
-    make = router(folder_of(name))
-    return lambda seed: make()
+    return named(name)
 
 
 def _expanded(names: str, replicas: Collection[int]) -> list[str]:
@@ -69,19 +56,8 @@ def _expanded(names: str, replicas: Collection[int]) -> list[str]:
 
 def _serves(agent: str, replicas: Collection[int]) -> bool:
     """Whether the agent can route for fleets of all these sizes."""
-    size = _only_size(agent)
+    size = only_size(agent)
     return size is None or set(replicas) <= {size}
-
-
-def _only_size(agent: str) -> int | None:
-    """The number of replicas that an agent knows; None: any."""
-    return load_agent(folder_of(agent)).card.settings.get("replicas")
-
-
-def _baseline(name: str) -> Factory:
-    if name not in POLICIES:
-        raise unknown_name("router policy", name, [*POLICIES, *AGENTS, "all"])
-    return lambda seed: baseline(name, seed)
 
 
 def _own(name: str) -> Factory:

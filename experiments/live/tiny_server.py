@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,12 @@ enough for them, the API server and the client."""
 FLAGS = ("--enforce-eager", "--no-async-scheduling")
 """Asynchronous scheduling is not modelled."""
 
+NAME = "tiny-llama"
+"""By which clients ask for the model."""
+
+CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+"""A chat is its words, one message after the other."""
+
 ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -69,6 +75,81 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
 }
+
+
+class TinyServer:
+    """A server at an address of its own; it can be killed, and started there again.
+
+    Args:
+        vllm: the environment that has vLLM.
+        folder: for the model, and for what the server prints.
+        port: to listen on.
+
+    Attributes:
+        url: where it is.
+        model: folder of the model, `tokenizer.json` included.
+    """
+
+    def __init__(self, vllm: Path, folder: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.model = folder / "tiny"
+        self._vllm, self._port = vllm, port
+        self._log = folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        write_model(self.model)
+
+    def start(self) -> None:
+        """Begin to start; it is ready after `wait`.
+
+        Raises:
+            ServerError: the environment has no Python.
+        """
+        with self._log.open("w") as log:
+            self._process = _start(self._vllm, self.model, self._port, log)
+
+    def wait(self) -> None:
+        """Until it is ready.
+
+        Raises:
+            ServerError: it does not start; the message has the end of what it printed.
+        """
+        assert self._process is not None, "wait follows start"
+        _wait(self._process, self.url, self._log)
+
+    def kill(self) -> None:
+        """As if the machine were switched off."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it, if it runs."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, by: signal.Signals) -> None:
+        if self._process is not None:
+            _stop(self._process, by)
+        self._process = None
+
+
+@contextmanager
+def servers(vllm: Path, count: int) -> Iterator[list[TinyServer]]:
+    """Start so many servers at once; they are stopped whatever happens, SIGTERM included.
+
+    Raises:
+        ServerError: one does not start; the message has the end of what it printed.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="makespan-vllm-") as name,
+        _terminated_as_interrupted(),
+        ExitStack() as running,
+    ):
+        ports = _free_ports(count)
+        started = [TinyServer(vllm, Path(name, str(port)), port) for port in ports]
+        for server in started:
+            running.callback(server.stop)
+            server.start()
+        for server in started:
+            server.wait()
+        yield started
 
 
 @contextmanager
@@ -81,18 +162,8 @@ def serving(vllm: Path) -> Iterator[str]:
     Raises:
         ServerError: it does not start; the message has the end of what it printed.
     """
-    with tempfile.TemporaryDirectory(prefix="makespan-vllm-") as name, _terminated_as_interrupted():
-        folder = Path(name)
-        write_model(folder / "tiny")
-        port = _free_port()
-        with (folder / "log").open("w") as log:
-            process = _start(vllm, folder / "tiny", port, log)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _wait(process, url, folder / "log")
-            yield url
-        finally:
-            _stop(process)
+    with servers(vllm, 1) as (server,):
+        yield server.url
 
 
 def write_model(folder: Path) -> None:
@@ -110,6 +181,7 @@ def write_model(folder: Path) -> None:
     }
     special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
     settings = special | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    settings |= {"chat_template": CHAT_TEMPLATE}
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in (
         ("config.json", TINY_LLAMA),
@@ -124,7 +196,7 @@ def _start(vllm: Path, model: Path, port: int, log: Any) -> subprocess.Popen[byt
     command = [vllm / "bin" / "python", vllm / "bin" / "vllm", "serve", model, *options, *FLAGS]
     try:
         return subprocess.Popen(
-            [*command, "--served-model-name", "tiny-llama", "--port", str(port)],
+            [*command, "--served-model-name", NAME, "--port", str(port)],
             env=os.environ | ENVIRONMENT,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -150,10 +222,10 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     raise ServerError(f"vLLM did not start {ended}; it printed:\n{printed}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], by: signal.Signals) -> None:
     """End the server and its workers; by force if they take long, or if this is interrupted."""
     try:
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, by)
         process.wait(STOP_TIMEOUT_S)
     except (ProcessLookupError, subprocess.TimeoutExpired):
         pass
@@ -163,10 +235,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _free_ports(count: int) -> list[int]:
+    """Different ones, since all are bound at once."""
+    with ExitStack() as bound:
+        probes = [bound.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from makespan.traces.readers import (
     conversations,
     generic,
     mooncake,
+    served,
     servegen,
     vidur,
 )
@@ -61,6 +62,7 @@ READERS: dict[str, Reader] = {
     ),
     "vidur": Reader("csv", ("arrived_at", "num_prefill_tokens", "num_decode_tokens"), vidur.read),
     "vidur-lengths": Reader("csv", ("num_prefill_tokens", "num_decode_tokens"), vidur.read_lengths),
+    "served": Reader("jsonl", served.KEYS, served.read),
     "generic": Reader("csv", ("arrival_s", "prompt_tokens", "output_tokens"), generic.read),
 }
 """Every known format by name."""

@@ -13,7 +13,7 @@ import pytest
 
 from makespan.experiments.live import tiny_server
 from makespan.experiments.live.client import ServerError
-from makespan.experiments.live.tiny_server import serving, write_model
+from makespan.experiments.live.tiny_server import servers, serving, write_model
 
 ANSWERS = """
 import http.server, pathlib, sys
@@ -99,6 +99,17 @@ def test_one_that_does_not_stop_is_killed(environment, monkeypatch):
     with serving(environment(IGNORES_SIGTERM)) as url:
         assert answers(url)
     assert answers(url) == {}
+
+
+def test_one_of_several_is_killed_and_started_again_at_its_address(environment):
+    with servers(environment(ANSWERS), 2) as (victim, other):
+        victim.kill()
+        assert answers(victim.url) == {}
+        assert answers(other.url)
+        victim.start()
+        victim.wait()
+        assert answers(victim.url)
+    assert answers(victim.url) == answers(other.url) == {}
 
 
 def test_one_that_does_not_start_says_what_it_printed(environment):

@@ -1,0 +1,1 @@
+"""What a router in front of the servers costs: `makespan bench serve`."""

@@ -1,0 +1,92 @@
+"""Processes end with their block, and their memory is that of the whole tree."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from makespan.experiments.serve_bench import processes
+from makespan.experiments.serve_bench.processes import output, process, tree_memory_mb
+
+CHILD = "import sys; text = b'x' * (60 << 20); print('ready', flush=True); sys.stdin.read()"
+PARENT = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdin=subprocess.PIPE)
+print(child.pid, flush=True)
+child.wait()
+"""
+DEAF = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def is_there(pid):
+    """Whether a process runs; one that ended and that nobody asked about does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return state.stdout.strip()[:1] not in ("", "Z")
+
+
+def test_memory_is_that_of_all_descendants_which_end_too():
+    with process([sys.executable, "-c", PARENT]) as parent:
+        assert parent.stdout is not None
+        lines = sorted(parent.stdout.readline().decode().strip() for _ in range(2))
+        child = int(lines[0])
+        assert lines[1] == "ready"
+        both, alone = tree_memory_mb(parent.pid), tree_memory_mb(child)
+        assert both > alone > 60
+        assert is_there(child)
+    assert not is_there(child)
+
+
+def test_who_does_not_listen_is_ended(monkeypatch):
+    monkeypatch.setattr(processes, "GRACE_S", 0.05)
+    with process([sys.executable, "-c", DEAF]) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+    assert deaf.returncode == -9
+
+
+def test_an_exception_ends_the_process():
+    running = []
+
+    def fail():
+        with process([sys.executable, "-c", CHILD]) as child:
+            running.append(child)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert running[0].returncode == -15
+    with pytest.raises(ProcessLookupError):
+        os.kill(running[0].pid, 0)
+
+
+def test_a_signal_that_comes_while_a_process_starts_ends_it(monkeypatch):
+    running = []
+
+    def popen(*arguments, **options):
+        running.append(start(*arguments, **options))
+        signal.raise_signal(signal.SIGINT)
+        return running[0]
+
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            output([sys.executable, "-c", CHILD])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert running[0].returncode == -15
+
+
+def test_output_is_what_a_command_prints():
+    assert output([sys.executable, "-c", "print('yes')"]) == b"yes\n"
+    with pytest.raises(subprocess.CalledProcessError):
+        output([sys.executable, "-c", "raise SystemExit(3)"])
