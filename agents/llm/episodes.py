@@ -7,6 +7,7 @@ of GPU or two; the evaluation mixes three.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isnan
 
 import numpy as np
 from numpy.random import Generator, SeedSequence
@@ -120,8 +121,18 @@ class Trace:
     model: str
 
     def capacity(self, fleet: FleetConfig) -> float:
-        """Requests per second that `fleet` could serve of these."""
-        return capacity(slice_count(_first_half(self.name), 0, CAPACITY_SAMPLE), fleet)
+        """Requests per second that `fleet` could serve of these.
+
+        Raises:
+            ValueError: they are too few, or too much alike, to tell.
+        """
+        found = capacity(slice_count(_first_half(self.name), 0, CAPACITY_SAMPLE), fleet)
+        if isnan(found):
+            raise ValueError(
+                f"the requests of {self.name} are too few or too much alike to train on: what a "
+                "fleet can serve of them cannot be measured"
+            )
+        return found
 
     def draw(self, requests: int, rate: float, seed: SeedSequence) -> Workload:
         """So many consecutive requests, from anywhere in it, at that rate."""

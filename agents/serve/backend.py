@@ -74,7 +74,8 @@ class Backend:
         """Note what `/metrics` said; whether the engine is another than the configuration says."""
         self.trust.scraped(now, report, self.replica.requests)
         said = report.block_size, report.kv_blocks
-        changed = min(said) > 1 and said != (self.replica.block_size, self.replica.kv_blocks)
+        told = report.block_size > 0 and report.kv_blocks > 1
+        changed = told and said != (self.replica.block_size, self.replica.kv_blocks)
         if changed:
             self.replica.engine_said(*said)
         if self.trust.believed(now):

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import isnan
 
 import numpy as np
@@ -180,6 +180,9 @@ class Dispatcher:
         answer = job.answer
         if job.waiting:
             self._count_waiting(job, False)
+            # Where the policy holds for long, clients come and leave, with prompts of any length.
+            self._held = [entry for entry in self._held if entry[2] is not job]
+            heapify(self._held)
         elif answer.done() and not answer.cancelled() and answer.exception() is None:
             self.settle(answer.result(), answered=False, verdict=None)
 
@@ -216,7 +219,7 @@ class Dispatcher:
         """Ask about what is held, the first first, until the policy holds one."""
         while self._held:
             work, place, job = heappop(self._held)
-            if not job.waiting:  # its client left
+            if job.answer.cancelled():  # its client left in this moment
                 continue
             if not self._try(job):
                 heappush(self._held, (work, place, job))
@@ -253,11 +256,11 @@ class Dispatcher:
         self._decided(now, job.id, job.request, choice)
         if action == len(self.backends):
             return False
+        held_s = now - job.arrived_s if job.waiting else 0.0
         self._count_waiting(job, False)
         backend = self.backends[action]
         sent = self._fleet.send(action, job.request, now)
         trial = backend.breaker.begin(now)
-        held_s = now - job.arrived_s
         job.answer.set_result(Assignment(backend, sent, trial, choice, held_s))
         return True
 

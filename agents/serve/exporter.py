@@ -15,7 +15,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from makespan.agents.serve.status import OUTCOMES, BackendState, Outcome
@@ -72,12 +72,19 @@ class _State(Collector):
     """Gauges of the backends, read when Prometheus asks."""
 
     def __init__(
-        self, backends: Callable[[], Iterable[BackendState]], held: Callable[[], int]
+        self,
+        backends: Callable[[], Iterable[BackendState]],
+        held: Callable[[], int],
+        lost: Callable[[], int],
     ) -> None:
         self._backends = backends
         self._held = held
+        self._lost = lost
 
     def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "makespan_router_log_lines_lost", "Lines not written to the log", value=self._lost()
+        )
         yield GaugeMetricFamily(
             "makespan_router_held", "Requests that wait in the router", value=self._held()
         )
@@ -123,15 +130,19 @@ class Exporter:
     Args:
         backends: the backends at the moment of the call.
         held: how many requests wait in the router at the moment of the call.
+        lost: how many lines of the log could not be written so far.
     """
 
     def __init__(
-        self, backends: Callable[[], Iterable[BackendState]], held: Callable[[], int]
+        self,
+        backends: Callable[[], Iterable[BackendState]],
+        held: Callable[[], int],
+        lost: Callable[[], int] = lambda: 0,
     ) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.registry.register(_State(backends, held))
+        self.registry.register(_State(backends, held, lost))
         self._requests = self._counter(
             "requests", "Requests that ended, by status sent to the client", "endpoint", "code"
         )

@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any
 
 from makespan.agents.serve.backend import Backend
@@ -15,6 +16,9 @@ from makespan.agents.serve.upstream import Upstream, UpstreamError
 
 PROBE = {"prompt": "0", "max_tokens": 1, "temperature": 0}
 """The least that makes an engine step."""
+
+MOST_READ = 16 * 2**20
+"""Bytes of an answer to the monitor."""
 
 Look = Callable[[Backend], Coroutine[Any, Any, None]]
 
@@ -80,10 +84,8 @@ class Monitor:
 
     async def _answers(self, backend: Backend) -> bool:
         """Whether `/health` says so; a server without such a page lives if it answers at all."""
-        timeout_s = self._settings.health.timeout_s
-        async with self._get(backend, "/health", timeout_s) as answer:
-            await answer.body()
-            return answer.head.status in (200, 404)
+        status, _ = await self._get(backend, "/health", self._settings.health.timeout_s)
+        return status in (200, 404)
 
     async def _find_models(self, backend: Backend) -> None:
         try:
@@ -99,20 +101,22 @@ class Monitor:
             UpstreamError: it does not answer.
             ValueError: it answers with something else.
         """
-        async with self._get(backend, "/v1/models", self._settings.health.timeout_s) as answer:
-            found = json.loads(await answer.body())
+        _, body = await self._get(backend, "/v1/models", self._settings.health.timeout_s)
+        try:
+            found = json.loads(body)
+        except RecursionError:
+            found = None
         if not isinstance(found, dict) or not isinstance(found.get("data"), list):
             raise ValueError(f"{backend.url}/v1/models has no list of models")
-        return found["data"]
+        return [model for model in found["data"] if isinstance(model, dict) and "id" in model]
 
     async def _scrape(self, backend: Backend) -> None:
         timeout_s = self._settings.gauges.timeout_s
         try:
-            async with self._get(backend, "/metrics", timeout_s) as answer:
-                text = (await answer.body()).decode("utf-8", "replace")
-                known = answer.head.status == 200
-                if known and backend.scraped(time.monotonic(), parse(text)):
-                    self._renewed()
+            status, body = await self._get(backend, "/metrics", timeout_s)
+            report = parse(body.decode("utf-8", "replace")) if status == 200 else None
+            if report is not None and backend.scraped(time.monotonic(), report):
+                self._renewed()
         except (UpstreamError, ScrapeError):
             pass  # the old values stay, and age
         if backend.trust.due_probe(time.monotonic()):
@@ -124,15 +128,33 @@ class Monitor:
         body = json.dumps(PROBE | {"model": next(iter(backend.models), "")}).encode()
         headers = self._headers | {"content-type": "application/json"}
         url = f"{backend.url}/v1/completions"
-        try:
-            timeout_s = self._settings.health.timeout_s
-            async with self._upstream.request("POST", url, headers, body, timeout_s) as answer:
-                await answer.body()
-        except UpstreamError:
-            pass  # the health checks judge it
+        with suppress(UpstreamError):  # the health checks judge it
+            await self._ask("POST", url, headers, body, self._settings.health.timeout_s)
 
-    def _get(self, backend: Backend, path: str, timeout_s: float) -> Any:
-        return self._upstream.request("GET", backend.url + path, self._headers, timeout_s=timeout_s)
+    async def _get(self, backend: Backend, path: str, timeout_s: float) -> tuple[int, bytes]:
+        return await self._ask("GET", backend.url + path, self._headers, None, timeout_s)
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout_s: float,
+    ) -> tuple[int, bytes]:
+        """Status and body of an answer that must be whole in time.
+
+        Raises:
+            UpstreamError: it is not, or too long.
+        """
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._upstream.request(method, url, headers, body, timeout_s) as answer,
+            ):
+                return answer.head.status, await answer.body(MOST_READ)
+        except TimeoutError:
+            raise UpstreamError("timeout", "the answer was not whole in time") from None
 
 
 async def _repeat(look: Look, backend: Backend, period_s: float) -> None:

@@ -1,12 +1,14 @@
 """Policies inside vLLM's production-stack, as a class for its `routing_logic.py`.
 
 production-stack has no place to plug a router in: its source names every class. Put this into
-`vllm_router/routers/routing_logic.py` and return it from `initialize_routing_logic`:
+`vllm_router/routers/routing_logic.py`, and make one where `initialize_routing_logic` makes others:
 
     from makespan.agents.serve.production_stack import ProductionStackRouting
 
     class MakespanRouter(ProductionStackRouting, SessionRouter):
         pass
+
+        router = MakespanRouter(policy="lmetric")
 
 The base class decides what it is told. As a `SessionRouter` it gets the body of the request, which
 prompts and prefixes are read from; as a plain `RoutingInterface` it does not.

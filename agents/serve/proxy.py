@@ -114,7 +114,7 @@ class Proxy:
         self._served += 1
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         exchange = Exchange(
-            headers.get("x-request-id", "")[:128] or uuid.uuid4().hex,
+            _name_of(headers.get("x-request-id", "")) or uuid.uuid4().hex,
             scope["path"],
             time.monotonic(),
         )
@@ -132,13 +132,18 @@ class Proxy:
     async def _read(self, receive: Receive, headers: Mapping[str, str]) -> bytes:
         """The body of a request, if it is small enough and comes in time."""
         most = self._parts.settings.limits.body_bytes
-        if headers.get("content-length", "0").isdigit():
+        if headers.get("content-length", "0").isdecimal():
             _check_size(int(headers.get("content-length", "0")), most)
         try:
             async with asyncio.timeout(self._parts.settings.timeouts.request_s):
                 return await _whole_body(receive, most)
         except TimeoutError:
             raise Refusal(408, "the body of the request did not come in time") from None
+
+
+def _name_of(sent: str) -> str:
+    """The client's name for a request, as far as it can stand in a header."""
+    return "".join(c for c in sent if " " < c <= "~")[:128]
 
 
 def _check_size(size: int, most: int) -> None:
@@ -174,7 +179,10 @@ async def _while_connected(work: Any, receive: Receive, exchange: Exchange) -> N
             task.result()
     finally:
         gone.cancel()
-        task.cancel()
+        if not task.done():  # the server stops, and waits no longer
+            exchange.outcome = "cancelled"
+            task.cancel()
+            await asyncio.wait({task})
 
 
 class Service:
@@ -319,7 +327,7 @@ class _Attempt:
     async def answer(self) -> Refusal | None:
         """None if the client has its answer; else why not, and nothing of one was sent."""
         backend = self._assignment.backend
-        headers = forwarded(self._service._headers, self._parts)
+        headers = forwarded(self._service._headers, self._exchange.id, self._parts)
         url = backend.url + self._exchange.endpoint
         try:
             async with self._parts.upstream.request("POST", url, headers, self._body) as answer:
@@ -393,8 +401,9 @@ class _Attempt:
         await self._service.pass_on(chunk, last=False)
 
 
-def forwarded(headers: Mapping[str, str], parts: Parts) -> dict[str, str]:
-    """Headers of a request that reach the backend."""
+def forwarded(headers: Mapping[str, str], id: str, parts: Parts) -> dict[str, str]:
+    """Headers of a request that reach the backend, under the name that the router gave it."""
+    headers = {**headers, "x-request-id": id}
     kept = {name: headers[name] for name in parts.settings.headers if name in headers}
     if parts.keys.backend:
         kept["authorization"] = f"Bearer {parts.keys.backend}"

@@ -83,7 +83,12 @@ class Router:
             self._decided,
         )
         self._telemetry = Telemetry(
-            policy, shadows, self._states, lambda: self._dispatcher.held, self._began_s
+            policy,
+            shadows,
+            self._states,
+            lambda: self._dispatcher.held,
+            self._began_s,
+            lambda: self._log.lost if self._log else 0,
         )
         self._upstream = Upstream(self.settings.timeouts)
         self._monitor = Monitor(
@@ -153,11 +158,15 @@ class Router:
         backend = self._backends.pop(url.rstrip("/"), None)
         if backend is None:
             return False
-        backend.draining = True
         self._dispatcher.use(list(self._backends.values()))
+        await self._forget(backend)
+        return True
+
+    async def _forget(self, backend: Backend) -> None:
+        """A backend is no longer in the list."""
+        backend.draining = True
         self._telemetry.removed(backend.url)
         await self._monitor.leave(backend)
-        return True
 
     async def replace(self, configs: Sequence[BackendConfig]) -> None:
         """Route to exactly these from now on. Those that stay as they are keep their state.
@@ -168,10 +177,14 @@ class Router:
         wanted = {config.url: config for config in _distinct(configs)}
         kept = {url for url, b in self._backends.items() if wanted.get(url) == b.config}
         new = [self._make(config) for url, config in wanted.items() if url not in kept]
-        for url in [url for url in self._backends if url not in kept]:
-            await self.remove(url)
+        gone = [self._backends.pop(url) for url in list(self._backends) if url not in kept]
         for backend in new:
-            self._add(backend)
+            self._backends[backend.url] = backend
+            self._monitor.watch(backend)
+        # At once: in between there may be none, and who is held would be turned away.
+        self._dispatcher.use(list(self._backends.values()))
+        for backend in gone:
+            await self._forget(backend)
 
     def urls(self) -> list[str]:
         """Of the backends, in the order in which policies number them."""

@@ -1,6 +1,7 @@
 """The server that the router runs in: uvicorn, with limits on what a client may send before it is
 answered."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -46,11 +47,18 @@ def protocol(limits: LimitConfig, timeouts: TimeoutConfig) -> type[HttpToolsProt
         def on_headers_complete(self) -> None:
             self._in_head = False
             self._deadline.cancel()
+            # The application has its own limit, and says so; this is for bodies that it does not
+            # wait for.
+            self._deadline = self.loop.call_later(2 * timeouts.request_s, self.transport.close)
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if size > limits.head_bytes:
                 self._end(TOO_LARGE)
                 raise ValueError("the head is too large")  # stops the parser
             super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._deadline.cancel()
+            super().on_message_complete()
 
         def _end(self, answer: bytes) -> None:
             if not self._ended:
@@ -113,6 +121,6 @@ def server(
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(settings.timeouts.drain_s),
+        timeout_graceful_shutdown=math.ceil(settings.timeouts.drain_s),
     )
     return Server(config, router, started)

@@ -21,6 +21,7 @@ class Telemetry:
             at the first event of each backend.
         held: how many requests wait in the router at the moment of the call.
         now: when the router began, in seconds on the clock that later calls use.
+        lost: how many lines of the log could not be written so far.
     """
 
     def __init__(
@@ -30,11 +31,12 @@ class Telemetry:
         backends: Callable[[], Iterable[BackendState]],
         held: Callable[[], int],
         now: float,
+        lost: Callable[[], int] = lambda: 0,
     ) -> None:
         self._backends = backends
         self._held = held
         self._known: set[str] = set()
-        self._exporter = Exporter(backends, held)
+        self._exporter = Exporter(backends, held, lost)
         self._status = Status(policy, shadow, now)
 
     def decision(

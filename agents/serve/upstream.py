@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ a request that crosses that on its way fails."""
 
 BODILESS = frozenset({204, 304})
 """Statuses of answers that have no body and say no length."""
+
+UNSENDABLE = re.compile(rb"[\0-\x08\x0a-\x1f\x7f]")
+"""What no header may have (RFC 9110, section 5.5), and the router's own server refuses to send."""
 
 MOST_BUFFERED = 256 * 2**20
 """Bytes of an answer that is not streamed, which is kept until it is whole."""
@@ -235,11 +239,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _passed_on(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
-    """Headers of an answer without those of the connection."""
+    """Headers of an answer without those of the connection, and those that may not be."""
     named = response.headers.get("connection", "")
     dropped = HOP_BY_HOP | OWN | {name.strip().lower() for name in named.split(",")}
     return [
         (lowered, value)
         for name, value in response.raw_headers
         if (lowered := name.lower()).decode("latin-1") not in dropped
+        and not UNSENDABLE.search(value)
     ]

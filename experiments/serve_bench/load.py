@@ -91,6 +91,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
+        self._parser = httptools.HttpResponseParser(self)
 
     def ask(self, request: bytes) -> asyncio.Future[int]:
         """Send a request; the number of stamped chunks of its answer, when it is complete.
@@ -109,7 +110,7 @@ class Connection(asyncio.Protocol):
         self._now_ns = time.monotonic_ns()
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, AttributeError):
+        except httptools.HttpParserError:
             self._fail("no HTTP")
 
     def on_body(self, body: bytes) -> None:
@@ -139,6 +140,7 @@ class Connection(asyncio.Protocol):
         self._fail("connection lost")
 
     def _fail(self, why: str) -> None:
+        self.transport.close()
         if self._answer and not self._answer.done():
             self._answer.set_exception(ConnectionError(why))
 

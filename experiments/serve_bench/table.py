@@ -1,7 +1,7 @@
 """What the rounds come to, median [lowest, highest], and the tables that show it."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from makespan.experiments.summary_tables import number
@@ -76,11 +76,16 @@ def screen(outcome: Mapping[str, Any]) -> Any:
 def legend(outcome: Mapping[str, Any]) -> str:
     """How the figures are to be read."""
     rounds = len(outcome["systems"]["direct"]["rounds"])
+    versions = {
+        f"{name.split()[0]} {system['version']}"
+        for name, system in outcome["systems"].items()
+        if system["version"]
+    }
     return (
         f"\nMedian [lowest, highest] of the rounds, {rounds} of the direct connection. Servers, "
         f"client and router share the {outcome['cpus']} processors of this machine. At the low "
         "rate these are mostly idle. At saturation a router has what the other two leave to it, "
-        "and carries less than on processors of its own."
+        "and carries less than on processors of its own. " + ", ".join(sorted(versions))
     )
 
 
@@ -94,9 +99,13 @@ def _latency_table(outcome: Mapping[str, Any], *latencies: str) -> Any:
 
 
 def _rate_table(outcome: Mapping[str, Any]) -> Any:
-    table = _table(*(f"{part}{head}" for head in RATES.values() for part in ("\n", "share of\n")))
+    table = _table(*(head for name in RATES.values() for head in (f"\n{name}", "% of\ndirect")))
     for name, found in outcome["summaries"].items():
-        cells = [_text(found.get(key)) for rate in RATES for key in (rate, f"share_{rate}")]
+        cells = [
+            text
+            for rate in RATES
+            for text in (_text(found[rate]), _text(found.get(f"share_{rate}"), percent))
+        ]
         table.add_row(name, *cells)
     return table
 
@@ -127,10 +136,15 @@ def _ratio(own: float | None, direct: float | None) -> float | None:
     return own / direct if own is not None and direct else None
 
 
-def _text(found: Estimate | None) -> str:
+def percent(share: float) -> str:
+    """Per cent with a decimal."""
+    return f"{100 * share:.1f}"
+
+
+def _text(found: Estimate | None, write: Callable[[float], str] = number) -> str:
     if found is None:
         return "-"
-    median, low, high = (number(found[key]) for key in ("median", "low", "high"))
+    median, low, high = (write(found[key]) for key in ("median", "low", "high"))
     return median if low == high else f"{median} [{low}, {high}]"
 
 

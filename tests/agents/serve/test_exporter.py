@@ -57,6 +57,14 @@ def test_outcomes_are_there_before_the_first_request():
         assert value(router, "outcomes_total", outcome=outcome) == 0
 
 
+def test_lines_that_the_log_lost_are_counted():
+    lost = [0]
+    router = Exporter(lambda: [], lambda: 0, lambda: lost[0])
+    assert value(router, "log_lines_lost_total") == 0
+    lost[0] = 4
+    assert value(router, "log_lines_lost_total") == 4
+
+
 def test_paths_of_clients_make_no_series():
     router = exporter()
     for number in range(50):

@@ -176,8 +176,16 @@ async def leaves_chunks_out(writer, body):
     ],
 )
 def test_other_answers_are_errors(answer, why):
-    found = answered_by(answer, requests=4, concurrency=2, chunks=2)
+    connections = set()
+
+    async def noted(writer, body):
+        connections.add(writer)
+        await answer(writer, body)
+
+    found = answered_by(noted, requests=4, concurrency=2, chunks=2)
     assert (found["answers"], found["errors"]) == (0, {why: 4})
+    kept = answer is leaves_chunks_out
+    assert len(connections) == (2 if kept else 4)
 
 
 def test_nobody_there_is_an_error():

@@ -16,11 +16,11 @@ def a_round(latency, rate, memory=(), errors=None):
 
 
 ROUNDS = {
-    "direct": [a_round(1.0, 1000.0), a_round(3.0, 4000.0), a_round(2.0, 2000.0)],
+    "direct": [a_round(1.0, 10_000.0), a_round(3.0, 40_000.0), a_round(2.0, 20_000.0)],
     "router": [
-        a_round(1.5, 500.0, [(0, 10.0), (100, 20.0)], {"status 503": 2}),
-        a_round(3.1, 1000.0, [(0, 11.0), (100, 30.0)]),
-        a_round(3.0, 1000.0, [(0, 12.0), (100, 40.0)], {"no answer": 1}),
+        a_round(1.5, 5000.0, [(0, 10.0), (100, 20.0)], {"status 503": 2}),
+        a_round(3.1, 10_000.0, [(0, 11.0), (100, 30.0)]),
+        a_round(3.0, 10_000.0, [(0, 12.0), (100, 40.0)], {"no answer": 1}),
     ],
 }
 
@@ -30,7 +30,7 @@ def test_a_round_is_compared_with_the_direct_connection_of_the_same_round():
     added = found["added_answer_p99_ms"]
     assert added == pytest.approx({"median": 0.5, "low": 0.1, "high": 1.0})
     assert found["share_requests_per_s"] == pytest.approx({"median": 0.5, "low": 0.25, "high": 0.5})
-    assert found["chunks_per_s"] == {"median": 2000.0, "low": 1000.0, "high": 2000.0}
+    assert found["chunks_per_s"] == {"median": 20_000.0, "low": 10_000.0, "high": 20_000.0}
     assert found["memory_mb_after_100"] == {"median": 30.0, "low": 20.0, "high": 40.0}
 
 
@@ -50,21 +50,25 @@ def test_the_tables_show_every_router_and_who_was_left_out():
     outcome = {
         "cpus": 2,
         "sizes": {"rate": 20.0},
-        "systems": {name: {"rounds": rounds} for name, rounds in ROUNDS.items()},
+        "systems": {
+            "direct": {"version": "", "rounds": ROUNDS["direct"]},
+            "router": {"version": "1.2.3", "rounds": ROUNDS["router"]},
+        },
         "summaries": summaries(ROUNDS),
         "left_out": {"other-router": "it is not there"},
     }
-    console = Console(width=120, record=True, quiet=True)
-    console.quiet = False
+    console = Console(width=120)
     with console.capture() as capture:
         console.print(screen(outcome))
     shown = capture.get()
     assert "0.500 [0.100, 1.00]" in shown  # added latency
-    assert "0.500 [0.250, 0.500]" in shown  # share
+    assert "50.0 [25.0, 50.0]" in shown  # share
     assert "30.0 [20.0, 40.0]" in shown  # memory
     memory = shown[shown.index("Memory") :]
     assert [line.split()[-1] for line in memory.splitlines() if line.startswith("router ")][1:] == [
         "3"
     ]
+    assert "router 1.2.3" in shown
     assert "left out: other-router: it is not there" in shown
+    assert "..." not in shown.replace("\N{HORIZONTAL ELLIPSIS}", "...")
     assert max(map(len, shown.splitlines())) <= 120
