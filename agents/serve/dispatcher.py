@@ -186,10 +186,10 @@ class Dispatcher:
         elif answer.done() and not answer.cancelled() and answer.exception() is None:
             self.settle(answer.result(), answered=False, verdict=None)
 
-    def untried(self, tried: Collection[Backend]) -> bool:
-        """Whether a backend that may be chosen is not among those."""
-        now = self._clock()
-        return any(b not in tried and not b.why(now) for b in self.backends)
+    def untried(self, tried: Collection[Backend], model: str = "") -> bool:
+        """Whether a backend that may be chosen for the model is not among those."""
+        now, others = self._clock(), [b for b in self.backends if b not in tried]
+        return any(b.serves(model) and not b.why(now) for b in others)
 
     def settle(self, assignment: Assignment, answered: bool, verdict: bool | None) -> None:
         """The request is off the backend.

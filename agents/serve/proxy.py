@@ -254,7 +254,8 @@ class Service:
             NoBackend, Refusal: none does.
         """
         retry, tried = self._parts.settings.retry, self._exchange.tried
-        failed = 0
+        prompt, failed = self._exchange.prompt, 0
+        model = prompt.model if prompt else ""
         while True:
             assignment = await self._route()
             last = failed + 1 == retry.attempts
@@ -262,7 +263,7 @@ class Service:
             if failure is None:
                 return
             tried.add(assignment.backend)
-            if not (failure.unreached and self._parts.dispatcher.untried(tried)):
+            if not (failure.unreached and self._parts.dispatcher.untried(tried, model)):
                 failed += 1
             if failed == retry.attempts:
                 raise failure

@@ -257,6 +257,11 @@ class Server:
         await eventually(lambda: len(self.calls) > number)
         return self.calls[number]
 
+    def stop(self) -> None:
+        """Take no more connections, and cut those that there are."""
+        self._server.close()
+        self.hang_up()
+
     def hang_up(self) -> None:
         """Cut all connections, like a process that is killed."""
         for writer in list(self._writers):

@@ -1,7 +1,9 @@
 """Every way in which a server can fail, times every endpoint, streamed or not, held or not."""
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from fault_backends import (
     CHAT,
+    COMPLETIONS,
     END,
     ENDPOINTS,
     EVENTS_HEAD,
@@ -43,6 +46,11 @@ from fault_backends import (
     silent,
     whole,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from makespan.agents.serve.config import BackendConfig
+from makespan.baselines.llm import policy as baseline
 
 SHORT = quick(timeouts={"first_byte_s": 0.03, "idle_s": 0.03})
 """For faults in which nothing comes."""
@@ -163,10 +171,8 @@ ABSENT: dict[str, Callable[[], object]] = {
 }
 
 POLICIES = {"sends": (first, False), "holds": (holding, True)}
-everywhere = pytest.mark.parametrize(
-    ("endpoint", "stream"),
-    [(e, s) for e in ENDPOINTS for s in (False, True) if s <= (e in STREAMING)],
-)
+WAYS = [*((endpoint, False) for endpoint in ENDPOINTS), *((e, True) for e in STREAMING)]
+everywhere = pytest.mark.parametrize(("endpoint", "stream"), WAYS)
 both_policies = pytest.mark.parametrize("policy", POLICIES)
 
 
@@ -412,3 +418,203 @@ def assert_ends_with_one_error(asked: Asked, begun: bytes) -> None:
     assert "died" in error["message"]
     assert asked.body.count(b'"error"') == 1
     assert asked.complete
+
+
+# Over time.
+
+
+async def storm(live: Live, server: Server, count: int) -> list[int]:
+    return [(await live.get()).status for _ in range(count)]
+
+
+@pytest.mark.parametrize("fault", ["500", "reset unanswered", "closed in the headers"])
+@alone
+async def test_a_server_that_fails_is_left_alone_and_tried_again_later(fault: str):
+    once = {"attempts": 1}
+    settings = quick(retry=once, breaker={"failures": 3, "successes": 2, "open_s": 0.05})
+    async with servers((BROKEN | STORMS)[fault]) as (bad,), routing(bad, settings=settings) as live:
+        breaker = live.backend(bad.url).breaker
+        await storm(live, bad, 3)
+        assert breaker.state(breaker._opened_s) == "open"
+        asked = await live.get()
+        if asked.status == 503 and len(bad.calls) == 3:  # else the machine is slow
+            assert int(asked.header("retry-after") or "") > 0
+        await eventually(live.router.healthy)
+        bad.behave = good
+        assert await storm(live, bad, 3) == [200] * 3
+        assert breaker._opened_s is None
+
+
+@alone
+async def test_an_open_breaker_lets_nothing_through():
+    settings = quick(retry={"attempts": 1}, breaker={"failures": 3, "open_s": 3600.0})
+    async with servers(STORMS["500"]) as (bad,), routing(bad, settings=settings) as live:
+        assert await storm(live, bad, 6) == [500] * 3 + [503] * 3
+        assert len(bad.calls) == 3
+        assert not live.router.healthy()
+        assert live.router.status()["backends"][0]["breaker"] == "open"
+
+
+@pytest.mark.parametrize("status", ["408", "429"])
+@alone
+async def test_a_server_with_too_much_to_do_has_not_failed(status: str):
+    settings = quick(retry={"attempts": 1}, breaker={"failures": 1})
+    async with servers(STORMS[status]) as (busy,), routing(busy, settings=settings) as live:
+        assert await storm(live, busy, 3) == [int(status)] * 3
+
+
+@alone
+async def test_a_server_that_cannot_be_reached_costs_no_attempt_while_others_can():
+    absent = [closed_port() for _ in range(6)]
+    settings = quick(retry={"attempts": 2})
+    async with servers(good) as (healthy,), routing(*absent, healthy, settings=settings) as live:
+        await all_answered(live, healthy, CHAT, True)
+
+
+@alone
+async def test_the_only_server_with_the_model_is_not_tried_without_end():
+    named = saying(whole(b'{"data": [{"id": "m"}]}'), keep=True)
+    other = saying(whole(b'{"data": [{"id": "n"}]}'), keep=True)
+    settings = quick(retry={"attempts": 3})
+    gone = Server(models=named)
+    async with (
+        servers(gone, Server(models=other)) as (_, wrong),
+        routing(gone, wrong, settings=settings) as live,
+    ):
+        await eventually(lambda: all(b.models for b in live.seen))
+        gone.stop()
+        assert (await live.get()).status == 502
+        assert live.router.status()["totals"]["retries"] == 2
+        assert not wrong.calls
+
+
+@alone
+async def test_a_server_that_accepts_no_connection_is_left_in_time():
+    with socket.socket() as full, contextlib.ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(2):  # these fill its queue
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        async with servers(good) as (healthy,):
+            settings = quick(timeouts={"connect_s": 0.03})
+            async with routing(url, healthy, settings=settings) as live:
+                await all_answered(live, healthy, COMPLETIONS, False, at_once=1)
+
+
+@alone
+async def test_a_slow_first_byte_is_waited_for_as_long_as_is_allowed():
+    """A server may say at once that it will stream, and let the request wait in its queue."""
+    ready = asyncio.Event()
+
+    async def slow(call: Call) -> None:
+        await call.send(EVENTS_HEAD)
+        await ready.wait()
+        await call.send(*map(chunk, events_of(call.path)), END)
+
+    settings = quick(timeouts={"idle_s": 0.01})
+    async with servers(slow) as (server,), routing(server, settings=settings) as live:
+        asked = live.ask(CHAT, True)
+        await server.call()
+        await asyncio.sleep(0.05)
+        assert not asked.task.done()
+        ready.set()
+        assert (await asked.done()).body == expected(CHAT, True)
+
+
+@alone
+async def test_a_slow_client_is_no_slow_server():
+    """Time that the client takes does not count as time in which nothing came."""
+    settings = quick(timeouts={"idle_s": 0.02})
+    async with servers(good) as (server,), routing(server, settings=settings) as live:
+        asked = live.ask(CHAT, True)
+        asked.reads.clear()
+        await server.call()
+        await asyncio.sleep(0.05)
+        asked.reads.set()
+        assert (await asked.done()).body == expected(CHAT, True)
+
+
+# Everything at once.
+
+MIXED: list[Behaviour] = [
+    good,
+    good,
+    silent,
+    *(BROKEN[name] for name in ("reset unanswered", "no HTTP", "closed before the first event")),
+    *(CUT[name] for name in ("closed in the body", "a wrong second chunk")),
+    *(STORMS[name] for name in ("500", "429")),
+    stalling(EVENTS_HEAD, chunk(events_of(CHAT)[0])),
+    closing(EVENTS_HEAD, chunk(events_of(CHAT)[0])),
+    resetting(EVENTS_HEAD, chunk(events_of(CHAT)[0])),
+    closing(EVENTS_HEAD, chunk(events_of(CHAT)[0]), b"zz\r\n"),
+]
+
+steps = st.lists(
+    st.tuples(st.just("ask"), st.sampled_from(WAYS))
+    | st.tuples(st.sampled_from(["leave", "add", "remove", "wait", "hang up"]), st.integers(0, 9)),
+    max_size=14,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    faults=st.lists(st.sampled_from(range(len(MIXED))), min_size=1, max_size=3),
+    steps=steps,
+    policy=st.sampled_from([*POLICIES, "lookahead_hold"]),
+    seed=st.integers(0, 3),
+)
+def test_whatever_happens_nothing_is_left(faults, steps, policy, seed):
+    """`routing` checks all counters and tasks; here every request must have ended in some way."""
+    choose = POLICIES[policy][0] if policy in POLICIES else baseline("lookahead_hold", seed)
+    config = quick(
+        hold=policy != "sends",
+        retry={"attempts": 2},
+        breaker={"failures": 2, "successes": 1, "open_s": 0.01},
+        timeouts={"first_byte_s": 0.03, "idle_s": 0.03},
+        limits={"in_flight": 3, "queue": 2, "queue_s": 0.05},
+    )
+
+    @alone
+    async def run():
+        async with (
+            servers(*(MIXED[fault] for fault in faults)) as made,
+            routing(*made, policy=lambda: choose, settings=config) as live,
+        ):
+            asked: list[Asked] = []
+            for step, *what in steps:
+                if step == "ask":
+                    asked.append(live.ask(what[0][0], what[0][1]))
+                else:
+                    await disturb(live, made, asked, step, what[0])
+            for ask in asked:
+                await ask.done()
+                assert ask.complete or ask._left.is_set()
+            totals = live.router.status()["totals"]
+            assert totals.pop("requests") == len(asked)
+            totals.pop("retries")
+            assert sum(totals.values()) == len(asked)
+            assert totals["cancelled"] <= sum(not ask.complete for ask in asked)
+
+    run()
+
+
+async def disturb(
+    live: Live, made: list[Server], asked: list[Asked], step: str, number: int
+) -> None:
+    server = made[number % len(made)]
+    if step == "leave" and asked:
+        asked[number % len(asked)].leave()
+    elif step == "add":
+        live.watch()
+        live.router.add(BackendConfig(server.url))
+    elif step == "remove":
+        live.watch()
+        await live.router.remove(server.url)
+    elif step == "hang up":
+        server.hang_up()
+    else:
+        for _ in range(number):
+            await asyncio.sleep(0.001)
