@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from makespan.agents.serve.backends_file import backend_of
 from makespan.agents.serve.config import BackendConfig
-from makespan.agents.serve.proxy import RETRY_AFTER_S, Receive, Scope, Send, error_body
+from makespan.agents.serve.exchange import RETRY_AFTER_S, Receive, Scope, Send, error_body
 from makespan.agents.serve.router import Router
 from makespan.agents.serve.status_page import status_page
 

@@ -18,7 +18,7 @@ from makespan.agents.serve.backend import Backend
 from makespan.agents.serve.breaker import Trial
 from makespan.agents.serve.config import RouterConfig
 from makespan.agents.serve.status import HOLD
-from makespan.agents.serve.view import INDEX_BLOCKS, Incoming, LiveFleet, Replica, Sent
+from makespan.agents.serve.view import Incoming, LiveFleet, Replica, Sent
 from makespan.baselines.llm.simple import least_requests
 from makespan.envs.core.contract import Policy
 from makespan.envs.llm.decision import RoutingDecision
@@ -135,7 +135,7 @@ class Dispatcher:
 
     def warm_up(self) -> None:
         """Let what is compiled or allocated at the first decision be so before it is one."""
-        replicas = [Replica(b.replica.config, INDEX_BLOCKS) for b in self.backends]
+        replicas = [Replica(b.replica.config, index_blocks=16) for b in self.backends]
         if not replicas:
             return
         fleet = LiveFleet(replicas, self._settings.hold)

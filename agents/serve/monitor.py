@@ -112,13 +112,11 @@ class Monitor:
 
     async def _scrape(self, backend: Backend) -> None:
         timeout_s = self._settings.gauges.timeout_s
-        try:
+        with suppress(UpstreamError, ScrapeError):  # then the old values stay, and age
             status, body = await self._get(backend, "/metrics", timeout_s)
             report = parse(body.decode("utf-8", "replace")) if status == 200 else None
             if report is not None and backend.scraped(time.monotonic(), report):
                 self._renewed()
-        except (UpstreamError, ScrapeError):
-            pass  # the old values stay, and age
         if backend.trust.due_probe(time.monotonic()):
             await self._probe(backend)
 

@@ -17,10 +17,11 @@ from makespan.agents.serve.backend import Backend
 from makespan.agents.serve.backends_file import BackendsFile, follow
 from makespan.agents.serve.config import BackendConfig, Keys, RouterConfig
 from makespan.agents.serve.dispatcher import Choice, Dispatcher
+from makespan.agents.serve.exchange import Exchange, Parts, kind_of
 from makespan.agents.serve.lengths import OutputLengths
 from makespan.agents.serve.monitor import Monitor
 from makespan.agents.serve.prompt import TokenCounter
-from makespan.agents.serve.proxy import Exchange, Parts, Proxy, kind_of
+from makespan.agents.serve.proxy import Proxy
 from makespan.agents.serve.record import Log, Served, utc
 from makespan.agents.serve.status import BackendState
 from makespan.agents.serve.telemetry import Telemetry

@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from fault_backends import CHAT, Gate, alone, eventually, quick, routing, servers, soon
+from fault_backends import CHAT, Gate, alone, eventually, servers, soon
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running_router import quick, routing
 
 from makespan.agents.serve.admission import Admission, Full
 from makespan.agents.serve.config import LimitConfig

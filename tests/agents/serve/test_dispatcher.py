@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_backends import QUICK, alone, first, holding, quick, soon
+from fault_backends import alone, soon
+from running_router import QUICK, first, holding, quick
 
 from makespan.agents.serve.backend import Backend
 from makespan.agents.serve.config import BackendConfig, RouterConfig

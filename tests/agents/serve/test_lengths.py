@@ -106,3 +106,13 @@ def test_memory_is_bounded_whatever_clients_send():
     finally:
         tracemalloc.stop()
     assert used < 2_000_000
+
+
+def test_a_prediction_is_a_float_whichever_bound_it_meets():
+    """Kernels are compiled for floats, and a policy fails on anything else."""
+    lengths = OutputLengths()
+    for _ in range(8):
+        lengths.learn("chat", 100, 50)
+    predicted = [lengths.predict("chat", 100, most) for most in (None, 10, 50, 99)]
+    assert predicted == [50.0, 10.0, 50.0, 50.0]
+    assert {type(value) for value in predicted} == {float}

@@ -22,11 +22,10 @@ from fault_backends import (
     chunk,
     events_of,
     eventually,
-    quick,
-    routing,
     saying,
     whole,
 )
+from running_router import quick, routing
 
 from makespan.agents.llm.named import named
 from makespan.agents.serve import dispatcher

@@ -29,16 +29,13 @@ from fault_backends import (
     eventually,
     good,
     head,
-    holding,
-    listening,
-    quick,
-    routing,
     saying,
     servers,
     silent,
     soon,
     whole,
 )
+from running_router import holding, listening, quick, routing
 
 from makespan.agents.serve.config import Keys
 

@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,13 +17,10 @@ from fault_backends import (
     EVENTS_HEAD,
     QUESTION,
     STREAMING,
-    Asked,
     Behaviour,
     Call,
     Gate,
-    Live,
     Server,
-    Turns,
     alone,
     answer_of,
     chunk,
@@ -33,14 +30,10 @@ from fault_backends import (
     events_head,
     events_of,
     eventually,
-    first,
     good,
     half_close,
     head,
-    holding,
-    quick,
     reset,
-    routing,
     saying,
     servers,
     silent,
@@ -48,6 +41,7 @@ from fault_backends import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running_router import Asked, Live, Turns, first, holding, quick, routing
 
 from makespan.agents.serve.config import BackendConfig
 from makespan.baselines.llm import policy as baseline
@@ -164,7 +158,7 @@ async def no_name() -> AsyncIterator[str]:
     yield "http://no-such-server.invalid:8000"
 
 
-ABSENT: dict[str, Callable[[], object]] = {
+ABSENT: dict[str, Callable[[], AbstractAsyncContextManager[Server | str]]] = {
     "connection refused": nobody,
     "closed on connection": lambda: Server(accept=closes_on_connect),
     "reset on connection": lambda: Server(accept=resets_on_connect),
@@ -249,7 +243,7 @@ async def test_a_server_that_is_not_there_is_passed_over(
 ):
     choose, hold = POLICIES[policy]
     async with (
-        ABSENT[fault]() as bad,  # type: ignore[attr-defined]
+        ABSENT[fault]() as bad,
         servers(good) as (healthy,),
         routing(bad, healthy, policy=lambda: choose, settings=quick(hold=hold)) as live,
     ):
@@ -435,6 +429,7 @@ async def test_a_server_that_fails_is_left_alone_and_tried_again_later(fault: st
     async with servers((BROKEN | STORMS)[fault]) as (bad,), routing(bad, settings=settings) as live:
         breaker = live.backend(bad.url).breaker
         await storm(live, bad, 3)
+        assert breaker._opened_s is not None
         assert breaker.state(breaker._opened_s) == "open"
         asked = await live.get()
         if asked.status == 503 and len(bad.calls) == 3:  # else the machine is slow
@@ -514,11 +509,11 @@ async def test_a_slow_first_byte_is_waited_for_as_long_as_is_allowed():
         await ready.wait()
         await call.send(*map(chunk, events_of(call.path)), END)
 
-    settings = quick(timeouts={"idle_s": 0.01})
+    settings = quick(timeouts={"idle_s": 0.1})
     async with servers(slow) as (server,), routing(server, settings=settings) as live:
         asked = live.ask(CHAT, True)
         await server.call()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         assert not asked.task.done()
         ready.set()
         assert (await asked.done()).body == expected(CHAT, True)
@@ -527,12 +522,12 @@ async def test_a_slow_first_byte_is_waited_for_as_long_as_is_allowed():
 @alone
 async def test_a_slow_client_is_no_slow_server():
     """Time that the client takes does not count as time in which nothing came."""
-    settings = quick(timeouts={"idle_s": 0.02})
+    settings = quick(timeouts={"idle_s": 0.1})
     async with servers(good) as (server,), routing(server, settings=settings) as live:
         asked = live.ask(CHAT, True)
         asked.reads.clear()
         await server.call()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         asked.reads.set()
         assert (await asked.done()).body == expected(CHAT, True)
 

@@ -1,0 +1,146 @@
+"""One try of one backend: what is asked, what comes back, and whose fault it is if nothing does."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from makespan.agents.serve.dispatcher import Assignment
+from makespan.agents.serve.exchange import Exchange, Parts, Refusal, Reply, error_body
+from makespan.agents.serve.meter import TokenMeter
+from makespan.agents.serve.upstream import BODILESS, Answer, Head, UpstreamError
+
+RETRIED = frozenset({408, 429, *range(500, 600)})
+"""Statuses of an answer after which another backend is tried."""
+
+PATIENT = frozenset({408, 429})
+"""Those of them that are no fault of the backend's: it has too much to do."""
+
+BACKEND = b"x-makespan-backend"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the client sent: headers by lower-case name, and the body."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Attempt:
+    """Asks one backend, and passes on what it answers.
+
+    Args:
+        last: what it answers is passed on, whatever it is.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        exchange: Exchange,
+        assignment: Assignment,
+        question: Question,
+        reply: Reply,
+        last: bool,
+    ) -> None:
+        self._parts = parts
+        self._exchange = exchange
+        self._assignment = assignment
+        self._question = question
+        self._reply = reply
+        self._last = last
+        self._streamed = False
+        self._verdict: bool | None = None
+
+    async def answer(self) -> Refusal | None:
+        """None if the client has its answer; else why not, and nothing of one was sent."""
+        backend = self._assignment.backend
+        headers = forwarded(self._question.headers, self._exchange.id, self._parts)
+        url = backend.url + self._exchange.endpoint
+        ask = self._parts.upstream.request("POST", url, headers, self._question.body)
+        try:
+            async with ask as answer:
+                return await self._receive(answer)
+        except UpstreamError as error:
+            self._verdict = False
+            self._parts.telemetry.error(backend.url, error.kind)
+            status = 504 if error.kind == "timeout" else 502
+            message = f"the backend did not answer: {error}"
+            return Refusal(status, message, unreached=error.kind == "connect")
+        finally:
+            self._parts.dispatcher.settle(self._assignment, self._streamed, self._verdict)
+
+    async def _receive(self, answer: Answer) -> Refusal | None:
+        status = answer.head.status
+        if status in RETRIED:
+            self._verdict = None if status in PATIENT else False
+            self._parts.telemetry.error(self._assignment.backend.url, str(status))
+            if not self._last:
+                return Refusal(502, f"the backend answered {status}")
+        if answer.head.is_events and status == 200:
+            await self._stream(answer)
+        else:
+            await self._copy(answer)
+        return None
+
+    async def _copy(self, answer: Answer) -> None:
+        """Pass on an answer that is not streamed, once it is whole."""
+        body = await answer.body()
+        status = answer.head.status
+        if status not in RETRIED:
+            self._verdict = True
+        if status == 200:
+            self._exchange.output_tokens = TokenMeter().whole(body)
+        self._exchange.outcome = "finished" if status < 500 else "failed"
+        await self._start(answer.head, None if status in BODILESS else len(body))
+        await self._reply.pass_on(body, last=True)
+
+    async def _start(self, head: Head, length: int | None) -> None:
+        url = self._assignment.backend.url.encode()
+        await self._reply.start(head.status, [*head.headers, (BACKEND, url)], length)
+
+    async def _stream(self, answer: Answer) -> None:
+        """Pass on events as they come, byte for byte, from the moment that there is one."""
+        chunk = await answer.read()  # fails before anything is sent: then another is asked
+        meter = TokenMeter(self._exchange.endpoint)
+        await self._start(answer.head, None)
+        try:
+            while chunk:
+                await self._event(chunk, meter)
+                chunk = await answer.read()
+            if not (answer.delimited or meter.done):
+                raise UpstreamError("broken", "the stream ended without its last event")
+        except UpstreamError as error:
+            self._verdict = False
+            self._exchange.outcome = "failed"
+            self._parts.telemetry.error(self._assignment.backend.url, f"stream {error.kind}")
+            await self._reply.pass_on(_error_event(str(error)), last=True)
+            return
+        self._streamed = self._verdict = True
+        self._exchange.outcome = "finished"
+        await self._reply.pass_on(b"", last=True)
+
+    async def _event(self, chunk: bytes, meter: TokenMeter) -> None:
+        tokens = meter.feed(chunk)
+        if tokens:
+            self._parts.dispatcher.count(self._assignment, tokens)
+            self._exchange.output_tokens = meter.tokens
+        if self._exchange.ttft_s is None:
+            self._exchange.ttft_s = time.monotonic() - self._exchange.arrived_s
+        await self._reply.pass_on(chunk, last=False)
+
+
+def forwarded(headers: Mapping[str, str], id: str, parts: Parts) -> dict[str, str]:
+    """Headers of a request that reach the backend, under the name that the router gave it."""
+    headers = {**headers, "x-request-id": id}
+    kept = {name: headers[name] for name in parts.settings.headers if name in headers}
+    if parts.keys.backend:
+        kept["authorization"] = f"Bearer {parts.keys.backend}"
+    elif not parts.keys.client and "authorization" in headers:
+        kept["authorization"] = headers["authorization"]
+    return kept
+
+
+def _error_event(message: str) -> bytes:
+    """The last event of a stream whose backend died. Empty lines end what it had begun."""
+    body = error_body(502, f"the backend died in the middle of this answer: {message}")
+    return b"\n\ndata: " + body + b"\n\n"
