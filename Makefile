@@ -28,7 +28,8 @@ run: install ## every router policy on the default workload
 	$(BIN)/python experiments/run.py --env llm_router $(ARGS)
 
 test: dev ## all tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m "not real_server"
+	$(BIN)/python -m pytest -m real_server tests/vllm
 
 coverage: dev ## the kernels as plain Python, with a floor on branch coverage
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal \

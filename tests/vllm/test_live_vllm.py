@@ -19,6 +19,7 @@ from makespan.experiments.live.tiny_server import serving
 CALIBRATION_S = 45.0
 
 
+@pytest.mark.real_server
 def test_a_real_vllm_is_measured_and_predicted(monkeypatch):
     vllm = environment()
     if vllm is None:
