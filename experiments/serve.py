@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -17,6 +17,9 @@ from makespan.agents.serve.backends_file import BackendsFile
 from makespan.agents.serve.config import BackendConfig, Keys, RouterConfig
 from makespan.envs.core.contract import Policy
 from makespan.envs.llm.config import ReplicaConfig
+
+if TYPE_CHECKING:
+    from makespan.agents.serve.server import Server
 
 KEYS = {
     "client": "MAKESPAN_API_KEY",
@@ -125,8 +128,23 @@ def serve(config: ServeConfig) -> int:
         signal.signal(signal.SIGHUP, lambda *_: router.reopen_log())
     warn_of_strangers(config.host, keys)
     running = server(router, config.host, config.port, lambda url: announce(url, config))
+    stop_by_signal(running)
     running.run()
     return 0 if running.started else 1
+
+
+def stop_by_signal(running: "Server") -> None:
+    """Let SIGTERM and Ctrl-C end the process with status 0, once what is in flight is answered.
+
+    While it runs uvicorn has handlers of its own. It raises the signal again when all is done, and
+    by default that would end the process as if it had been killed.
+    """
+
+    def stop(*_: object) -> None:
+        running.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
 
 
 def backends_of(config: ServeConfig) -> list[BackendConfig]:

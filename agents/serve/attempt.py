@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from makespan.agents.serve.dispatcher import Assignment
+from makespan.agents.serve.events import EventCutter
 from makespan.agents.serve.exchange import Exchange, Parts, Refusal, Reply, error_body
 from makespan.agents.serve.meter import TokenMeter
 from makespan.agents.serve.upstream import BODILESS, Answer, Head, UpstreamError
@@ -89,7 +90,9 @@ class Attempt:
         if status not in RETRIED:
             self._verdict = True
         if status == 200:
-            self._exchange.output_tokens = TokenMeter().whole(body)
+            meter = self._meter()
+            self._exchange.output_tokens = meter.whole(body)
+            meter.learn()
         self._exchange.outcome = "finished" if status < 500 else "failed"
         await self._start(answer.head, None if status in BODILESS else len(body))
         await self._reply.pass_on(body, last=True)
@@ -100,13 +103,17 @@ class Attempt:
 
     async def _stream(self, answer: Answer) -> None:
         """Pass on events as they come, byte for byte, from the moment that there is one."""
-        chunk = await answer.read()  # fails before anything is sent: then another is asked
-        meter = TokenMeter(self._exchange.endpoint)
+        cutter, meter = EventCutter(), self._meter()
+        events = await _next_events(answer, cutter)
+        if not (events or answer.delimited):  # nothing is sent yet: another is asked
+            raise UpstreamError("broken", "the stream ended before its first event")
         await self._start(answer.head, None)
         try:
-            while chunk:
-                await self._event(chunk, meter)
-                chunk = await answer.read()
+            while events:
+                await self._pass_on(events, meter)
+                events = await _next_events(answer, cutter)
+            rest = cutter.rest()
+            meter.feed(rest)
             if not (answer.delimited or meter.done):
                 raise UpstreamError("broken", "the stream ended without its last event")
         except UpstreamError as error:
@@ -117,16 +124,30 @@ class Attempt:
             return
         self._streamed = self._verdict = True
         self._exchange.outcome = "finished"
-        await self._reply.pass_on(b"", last=True)
+        meter.learn()
+        await self._reply.pass_on(rest, last=True)
 
-    async def _event(self, chunk: bytes, meter: TokenMeter) -> None:
-        tokens = meter.feed(chunk)
-        if tokens:
+    async def _pass_on(self, events: bytes, meter: TokenMeter) -> None:
+        if tokens := meter.feed(events):
             self._parts.dispatcher.count(self._assignment, tokens)
             self._exchange.output_tokens = meter.tokens
         if self._exchange.ttft_s is None:
             self._exchange.ttft_s = time.monotonic() - self._exchange.arrived_s
-        await self._reply.pass_on(chunk, last=False)
+        await self._reply.pass_on(events, last=False)
+
+    def _meter(self) -> TokenMeter:
+        prompt = self._exchange.prompt
+        assert prompt is not None
+        most = None if prompt.max_tokens is None else prompt.max_tokens * prompt.answers
+        return TokenMeter(self._parts.text_tokens, self._exchange.endpoint, prompt.model, most)
+
+
+async def _next_events(answer: Answer, cutter: EventCutter) -> bytes:
+    """Whole events, as soon as there is one; empty at the end of the stream."""
+    while chunk := await answer.read():
+        if events := cutter.feed(chunk):
+            return events
+    return b""
 
 
 def forwarded(headers: Mapping[str, str], id: str, parts: Parts) -> dict[str, str]:
@@ -141,6 +162,6 @@ def forwarded(headers: Mapping[str, str], id: str, parts: Parts) -> dict[str, st
 
 
 def _error_event(message: str) -> bytes:
-    """The last event of a stream whose backend died. Empty lines end what it had begun."""
+    """The last event of a stream whose backend died."""
     body = error_body(502, f"the backend died in the middle of this answer: {message}")
-    return b"\n\ndata: " + body + b"\n\n"
+    return b"data: " + body + b"\n\n"

@@ -10,6 +10,7 @@ from makespan.agents.serve.backend import Backend
 from makespan.agents.serve.config import Keys, RouterConfig
 from makespan.agents.serve.dispatcher import Assignment, Dispatcher
 from makespan.agents.serve.lengths import OutputLengths
+from makespan.agents.serve.meter import TextTokens
 from makespan.agents.serve.prompt import Prompt, TokenCounter
 from makespan.agents.serve.status import Outcome
 from makespan.agents.serve.telemetry import Telemetry
@@ -78,6 +79,7 @@ class Parts:
     dispatcher: Dispatcher
     admission: Admission
     counter: TokenCounter
+    text_tokens: TextTokens
     lengths: OutputLengths
     telemetry: Telemetry
     hash_key: bytes

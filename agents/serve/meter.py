@@ -1,67 +1,182 @@
-"""How many tokens of an answer have come, told from its bytes without parsing all of them."""
+"""How many tokens of an answer have come, told from its bytes."""
 
+import json
 import re
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+from makespan.agents.serve.prompt import BYTES_PER_TOKEN, TokenCounter
 
 COUNTED = re.compile(rb'"(?:completion_tokens|output_tokens)"\s*:\s*(\d{1,12})')
 """Where an answer says its own length: `usage`, of the older APIs and of responses."""
 
-EVENT = b"data:"
-DONE = re.compile(rb"data:\s*\[DONE\]")
-DELTA = b".delta"
-LONGEST_LINE = 64 * 1024
-"""Bytes of an unfinished line that are kept; a longer one counts once, wherever it ends."""
+EVENT, DONE, DELTA = b"data:", b"[DONE]", b".delta"
+
+LONGEST_PARSED = 2**20
+"""Bytes of JSON that are parsed; of what is longer only the beginning and the end are looked at."""
+
+MODELS = 256
+"""Models of which the bytes per token are known; more push out the one not seen for longest."""
+
+MEMORY_TOKENS = 10_000
+"""Tokens over which the bytes per token of a model are averaged."""
+
+
+class TextTokens:
+    """How many tokens a text of a model is, where its answer does not say.
+
+    With a tokenizer they are counted. Without, they are told from the text's bytes in UTF-8, by the
+    bytes per token of those answers of the model that did say: of the last 10,000 tokens or so, and
+    four before there are any.
+    """
+
+    def __init__(self, counter: TokenCounter) -> None:
+        self._counter = counter
+        self._seen: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def tokens(self, model: str, text: str) -> float:
+        """Of a text, or of one more piece of a text; an estimate need not be a whole number."""
+        counted = self._counter.count(text)
+        return counted if counted is not None else len(utf8(text)) / self._bytes_per_token(model)
+
+    def learn(self, model: str, size: int, tokens: int) -> None:
+        """An answer of so many bytes of text said that it is so many tokens."""
+        if not (size and tokens):
+            return
+        bytes_, known = self._seen.get(model, (0.0, 0.0))
+        kept = max(0.0, 1.0 - tokens / MEMORY_TOKENS)
+        self._seen[model] = kept * bytes_ + size, kept * known + tokens
+        self._seen.move_to_end(model)
+        if len(self._seen) > MODELS:
+            self._seen.popitem(last=False)
+
+    def _bytes_per_token(self, model: str) -> float:
+        bytes_, known = self._seen.get(model, (BYTES_PER_TOKEN, 1.0))
+        return bytes_ / known
 
 
 class TokenMeter:
     """Counts the tokens of an answer as it is passed on.
 
-    In a stream each event counts as one token until one says how many there are (`usage`, at the
-    end with `include_usage`, or in each with `continuous_usage_stats`). Without, that is too few: a
-    vLLM that is busy puts the tokens of several steps into one event (measured with vLLM 0.32 on a
-    CPU: of 100 streams of 32 tokens at once, 20 were counted in full, and 16 as one token).
+    The answer itself is believed where it says (`usage`, at the end of a stream with
+    `include_usage`, in each event with `continuous_usage_stats`). Until then each event counts as
+    one token at least, and as more if there is more text than that: a vLLM that is busy puts the
+    tokens of several steps into one event (vLLM 0.32 on a CPU: of 100 streams of 32 tokens at once
+    only 20 came in 32 events, and 16 in a single one).
 
     Args:
+        text_tokens: tells tokens from text, and learns from answers that say both.
         endpoint: of the request; events of `/v1/responses` count only if they are deltas.
+        model: that answers.
+        most: tokens that the request allows; None: any number.
 
     Attributes:
         tokens: that have come so far.
         done: whether the stream's last event, `[DONE]`, has come.
     """
 
-    def __init__(self, endpoint: str = "") -> None:
+    def __init__(
+        self, text_tokens: TextTokens, endpoint: str = "", model: str = "", most: int | None = None
+    ) -> None:
         self.tokens = 0
         self.done = False
+        self._text_tokens = text_tokens
         self._deltas_only = endpoint.endswith("/responses")
-        self._rest = b""
+        self._model = model
+        self._most = most
+        self._said = 0
+        self._events, self._estimated = 0, 0.0  # since the answer said how many
+        self._bytes = 0  # of text
 
-    def feed(self, chunk: bytes) -> int:
-        """Look at the next bytes of a stream; how many tokens are new."""
+    def feed(self, events: bytes) -> int:
+        """Look at the next whole events of a stream; how many tokens are new.
+
+        Negative where more were counted than the answer then says.
+        """
         before = self.tokens
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            self._look(line)
-        if len(self._rest) > LONGEST_LINE:
-            self._look(self._rest)
-            self._rest = b""
-        return max(0, self.tokens - before)
+        for line in events.split(b"\n"):
+            if line.startswith(EVENT):
+                self._look(line[len(EVENT) :].strip())
+        return self.tokens - before
 
     def whole(self, body: bytes) -> int:
-        """Look at an answer that was not streamed; its tokens, 0 if it does not say."""
-        found = COUNTED.findall(body[-LONGEST_LINE:]) or COUNTED.findall(body[:LONGEST_LINE])
-        self.tokens = int(found[-1]) if found else 0
+        """Look at an answer that was not streamed; its tokens."""
+        text = text_of(body)
+        self._bytes = len(utf8(text))
+        found = COUNTED.findall(body[-LONGEST_PARSED:]) or COUNTED.findall(body[:LONGEST_PARSED])
+        if found:
+            self._say(int(found[-1]))
+        else:
+            self._estimate(text)
         return self.tokens
 
-    def _look(self, line: bytes) -> None:
-        if not line.startswith(EVENT):
-            return
-        if DONE.match(line):
-            self.done = True
-        elif found := COUNTED.findall(line):
-            self.tokens = int(found[-1])
-        elif self._bears_token(line):
-            self.tokens += 1
+    def learn(self) -> None:
+        """The answer is complete: let others be told by it, if it said how many tokens it is."""
+        if not self._events:
+            self._text_tokens.learn(self._model, self._bytes, self._said)
 
-    def _bears_token(self, line: bytes) -> bool:
+    def _look(self, data: bytes) -> None:
+        if data == DONE:
+            self.done = True
+            return
+        text = text_of(data)
+        self._bytes += len(utf8(text))
+        if found := COUNTED.findall(data):
+            self._say(int(found[-1]))
+        elif self._bears_token(data):
+            self._events += 1
+            self._estimate(text)
+
+    def _say(self, tokens: int) -> None:
+        """The answer says that it is so many, up to here."""
+        # A stream that has begun has one at least.
+        self.tokens = self._said = max(tokens, min(self.tokens, 1))
+        self._events, self._estimated = 0, 0.0
+
+    def _estimate(self, text: str) -> None:
+        self._estimated += self._text_tokens.tokens(self._model, text)
+        tokens = self._said + max(self._events, round(self._estimated))
+        if self._most is not None:
+            tokens = min(tokens, self._most)
+        self.tokens = max(self.tokens, tokens)
+
+    def _bears_token(self, data: bytes) -> bool:
         if self._deltas_only:
-            return DELTA in line[:200]
-        return not (b'"role"' in line and b'"content":""' in line)  # a chat's first event
+            return DELTA in data[:200]
+        return not (b'"role"' in data and b'"content":""' in data)  # a chat's first event
+
+
+def text_of(data: bytes) -> str:
+    """What the model wrote in an answer, or in an event of one; empty if there is none."""
+    if len(data) > LONGEST_PARSED or not (b'"choices"' in data or DELTA in data):
+        return ""
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(fields, dict):
+        return ""
+    if isinstance(delta := fields.get("delta"), str):  # an event of /v1/responses
+        return delta
+    return "".join(text for choice in _dicts(fields.get("choices")) for text in _texts(choice))
+
+
+def _texts(choice: dict[str, Any]) -> Iterator[str]:
+    """The texts of a choice: of a completion, or of a chat's message or a piece of one."""
+    for part in _dicts([choice, choice.get("delta"), choice.get("message")]):
+        # Of two names for the same text, one.
+        reasoning = part.get("reasoning") or part.get("reasoning_content")
+        called = [call.get("function") for call in _dicts(part.get("tool_calls"))]
+        texts = [part.get("text"), part.get("content"), reasoning]
+        texts += [call.get(name) for call in _dicts(called) for name in ("name", "arguments")]
+        yield from (text for text in texts if isinstance(text, str))
+
+
+def _dicts(values: Any) -> list[dict[str, Any]]:
+    return [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
+
+
+def utf8(text: str) -> bytes:
+    """Bytes of a text, also of one that JSON allows and UTF-8 does not."""
+    return text.encode("utf-8", "surrogatepass")

@@ -116,6 +116,13 @@ class TokenCounter:
         encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=special)
         return token_ids([token for piece in encoded for token in piece.ids])
 
+    def count(self, text: str) -> int | None:
+        """Tokens of a text that stands alone; None without a tokenizer."""
+        if self._tokenizer is None:
+            return None
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
 
 def _load(file: Path) -> Any:
     try:

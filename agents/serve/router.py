@@ -19,6 +19,7 @@ from makespan.agents.serve.config import BackendConfig, Keys, RouterConfig
 from makespan.agents.serve.dispatcher import Choice, Dispatcher
 from makespan.agents.serve.exchange import Exchange, Parts, kind_of
 from makespan.agents.serve.lengths import OutputLengths
+from makespan.agents.serve.meter import TextTokens
 from makespan.agents.serve.monitor import Monitor
 from makespan.agents.serve.prompt import TokenCounter
 from makespan.agents.serve.proxy import Proxy
@@ -111,6 +112,7 @@ class Router:
             dispatcher=self._dispatcher,
             admission=Admission(self.settings.limits),
             counter=counter,
+            text_tokens=TextTokens(counter),
             lengths=self._lengths,
             telemetry=self._telemetry,
             hash_key=secrets.token_bytes(16),

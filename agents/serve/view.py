@@ -342,11 +342,13 @@ class LiveFleet:
     def count(self, sent: Sent, tokens: int, now: float) -> None:
         """Note that `tokens` more output tokens came back; nothing if it is settled.
 
+        Negative where they had been estimated and were fewer; one that came stays.
+
         Raises:
-            ValueError: `tokens` is negative.
+            ValueError: less than that is left.
         """
-        if tokens < 0:
-            raise ValueError(f"an answer cannot lose tokens: {tokens}")
+        if tokens < 0 and sent.streamed_tokens + tokens < 1:
+            raise ValueError(f"{-tokens} of {sent.streamed_tokens} tokens cannot be taken back")
         if tokens and not sent.settled:
             sent.replica.count(sent, tokens, now)
 

@@ -337,11 +337,19 @@ def test_what_is_settled_stays_as_it_is() -> None:
     assert len(fleet.replicas[0].recent()) == 1
 
 
-def test_tokens_do_not_come_back() -> None:
+def test_an_estimate_may_be_put_right_but_what_came_has_come() -> None:
     fleet = live_fleet()
-    sent = fleet.send(0, incoming(), 1.0)
-    with pytest.raises(ValueError, match="cannot lose tokens: -1"):
+    sent = fleet.send(0, incoming(0, 100), 1.0)
+    with pytest.raises(ValueError, match="1 of 0 tokens cannot be taken back"):
         fleet.count(sent, -1, 2.0)
+    fleet.count(sent, 5, 2.0)
+    fleet.count(sent, -4, 3.0)
+    assert fleet.decision(incoming(1), 3.0).decode_tokens.tolist() == [101, 0]
+    with pytest.raises(ValueError, match="1 of 1 tokens cannot be taken back"):
+        fleet.count(sent, -1, 4.0)
+    fleet.finish(sent, 4.0)
+    assert settled(fleet.replicas[0])
+    assert fleet.replicas[0].recent()["output_tokens"].tolist() == [1]
 
 
 def test_a_prompt_that_is_all_there_still_computes_a_token() -> None:
