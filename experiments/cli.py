@@ -10,6 +10,7 @@ COMMANDS = {
     "run": "makespan.experiments.run:main",
     "train": "makespan.experiments.train:main",
     "train-guided": "makespan.experiments.train_guided:main",
+    "ablation": "makespan.experiments.ablation:main",
     "tune-rules": "makespan.experiments.tune_rules:main",
     "sweep": "makespan.experiments.sweep.command:main",
     "agents": "makespan.experiments.agents_cli:main",
@@ -29,6 +30,7 @@ USAGE = """usage: makespan COMMAND [options]
   run        replay a workload through router policies and compare them
   train      train an agent
   train-guided train the published router, a guided Double DQN
+  ablation   train the router agent without one part at a time, and compare
   tune-rules find constants of the router rules on training episodes
   sweep      run a grid of policies, loads and seeds, or tune an agent, on Ray
   agents     list and show agents
