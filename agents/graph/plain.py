@@ -88,8 +88,8 @@ class PlainNetwork:
 
     def _norm(self, number: int, name: str, x: np.ndarray) -> np.ndarray:
         layer = f"encoder.norms.{number}.{name}"
-        centred = x - x.mean(axis=1, keepdims=True)
-        deviation = np.sqrt((centred * centred).mean(axis=1, keepdims=True) + EPSILON)
+        centred = x - _mean(x, axis=1)[:, None]
+        deviation = np.sqrt(_mean(centred * centred, axis=1)[:, None] + EPSILON)
         return (
             centred / deviation * self._weights[f"{layer}.weight"] + self._weights[f"{layer}.bias"]
         )
@@ -128,8 +128,8 @@ def _sums(
     """float32 (targets, 2 * hidden): mean and maximum over the neighbours of each target, 0 where
     there are none."""
     if ends is None:
-        row = np.concatenate([sources.mean(axis=0), sources.max(axis=0)])
-        return np.broadcast_to(row, (targets, len(row)))
+        row = np.concatenate([_mean(sources, axis=0), np.maximum.reduce(sources, axis=0)])
+        return row[None].repeat(targets, axis=0)
     source, target = ends
     mean = np.zeros((targets, sources.shape[1]), np.float32)
     np.add.at(mean, target, sources[source])
@@ -142,4 +142,15 @@ def _sums(
 
 def _pooled(x: Mapping[str, np.ndarray]) -> np.ndarray:
     """Mean and maximum of each type's embeddings, side by side."""
-    return np.concatenate([row for nodes in x.values() for row in (nodes.mean(0), nodes.max(0))])
+    return np.concatenate(
+        [
+            row
+            for nodes in x.values()
+            for row in (_mean(nodes, axis=0), np.maximum.reduce(nodes, axis=0))
+        ]
+    )
+
+
+def _mean(x: np.ndarray, axis: int) -> np.ndarray:
+    """The bits of `x.mean(axis)` in a third of the time, on rows as short as these."""
+    return np.add.reduce(x, axis=axis) / x.shape[axis]
