@@ -93,7 +93,7 @@ class _State(Collector):
         breaker = _of_backends(
             "breaker_state", "Circuit breaker: 0 closed, 1 half-open (probing), 2 open"
         )
-        age = _of_backends("gauge_age_seconds", "Age of the last scrape; absent before the first")
+        age = _of_backends("scrape_age_seconds", "Age of the last scrape; absent before the first")
         for state in self._backends():
             backend = (state.url,)
             up.add_metric(backend, state.up)

@@ -86,12 +86,12 @@ def test_gauges_are_those_of_the_moment_of_the_scrape():
     router = Exporter(lambda: backends, lambda: held[0])
     assert value(router, "held") == 2
     assert value(router, "in_flight", backend=A.url) == 3
-    assert value(router, "gauge_age_seconds", backend=A.url) == 0.05
+    assert value(router, "scrape_age_seconds", backend=A.url) == 0.05
     backends[:] = [replace(A, in_flight=7, gauge_age_s=nan), B]
     held[0] = 5
     assert value(router, "held") == 5
     assert value(router, "in_flight", backend=A.url) == 7
-    assert value(router, "gauge_age_seconds", backend=A.url) is None  # never scraped
+    assert value(router, "scrape_age_seconds", backend=A.url) is None  # never scraped
     assert value(router, "up", backend=A.url) == 1
     assert value(router, "up", backend=B.url) == 0
 
