@@ -1,10 +1,9 @@
 """Public traces by name, and how to get and load them."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from makespan.traces.errors import TraceError
+from makespan.traces.errors import TraceError, unknown_name
 from makespan.traces.readers import read
 from makespan.traces.synthetic import SYNTHETIC, synthetic
 from makespan.traces.workload import Workload
@@ -177,12 +176,6 @@ def cache_folder() -> Path:
     return user_cache_path("makespan") / "traces"
 
 
-def _unknown(name: str, known: list[str]) -> ValueError:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return ValueError(f"unknown trace {name!r}.{hint} Known: {', '.join(known)}")
-
-
 def source(name: str) -> Source:
     """The catalogue's entry.
 
@@ -190,7 +183,7 @@ def source(name: str) -> Source:
         ValueError: no such name; the message offers the nearest ones.
     """
     if name not in CATALOGUE:
-        raise _unknown(name, list(CATALOGUE))
+        raise unknown_name("trace", name, list(CATALOGUE))
     return CATALOGUE[name]
 
 
@@ -257,4 +250,4 @@ def load(name: str, *, requests: int = 2000, rate: float = 0.0, seed: int = 0) -
         return synthetic(name, requests, rate, seed)
     if path.suffix or len(path.parts) > 1:
         raise TraceError(path, "no such file")
-    raise _unknown(name, [*CATALOGUE, *SYNTHETIC])
+    raise unknown_name("trace", name, [*CATALOGUE, *SYNTHETIC])

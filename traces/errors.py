@@ -1,6 +1,11 @@
 """What goes wrong with trace files, said in one sentence that names the place."""
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
+
+MOST_LISTED = 60
+"""Names that an error message lists."""
 
 
 class TraceError(ValueError):
@@ -25,3 +30,12 @@ class TraceError(ValueError):
 
 class TraceWarning(UserWarning):
     """A trace was read, but some of its requests were left out; the message counts them."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not among those known, with the nearest of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    listed = f" Known: {', '.join(known)}" if len(known) <= MOST_LISTED else ""
+    return ValueError(f"unknown {kind} {name!r}.{hint}{listed}")

@@ -147,10 +147,13 @@ def _object(path: Path, number: int, text: str) -> dict[str, Any] | None:
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        if text.startswith("{") and (error.pos >= len(text) or not text.endswith("}")):
+        at_end = error.pos >= len(text) or error.msg.startswith("Unterminated string")
+        if text.startswith("{") and (at_end or not text.endswith("}")):
             return None
         reason = f"not JSON: {error.msg} at character {error.colno}"
         raise TraceError(path, reason, line=number) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, for one
+        raise TraceError(path, f"not to be read: {error}", line=number) from None
     if not isinstance(values, dict):
         raise TraceError(path, "expected a JSON object", line=number)
     return values
