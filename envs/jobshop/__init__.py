@@ -1,0 +1,1 @@
+"""Job shops: schedules, how they are made, and the environments over that."""

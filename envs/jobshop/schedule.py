@@ -1,0 +1,87 @@
+"""When and where every operation of a job shop is done, and whether that can be."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from makespan.traces.jobshop.instance import JobShop
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A complete schedule.
+
+    Attributes:
+        shop: that is scheduled.
+        start: int64 (operations,).
+        option: int64 (operations,): the option of the shop that each operation is done by.
+    """
+
+    shop: JobShop
+    start: np.ndarray
+    option: np.ndarray
+
+    @classmethod
+    def plain(cls, shop: JobShop, start: np.ndarray) -> Self:
+        """Of a shop without choices."""
+        return cls(shop, np.asarray(start, np.int64), np.arange(shop.operations))
+
+    @property
+    def machine(self) -> np.ndarray:
+        """int64 (operations,)."""
+        return self.shop.machine[self.option]
+
+    @property
+    def end(self) -> np.ndarray:
+        """int64 (operations,)."""
+        return self.start + self.shop.duration[self.option]
+
+    @property
+    def makespan(self) -> int:
+        """When the last operation ends."""
+        return int(self.end.max())
+
+    def validate(self) -> None:
+        """See that nothing is wrong with it.
+
+        Raises:
+            ValueError: something is; the message names the rule, and jobs and operations, from 0.
+        """
+        shop = self.shop
+        for name in ("start", "option"):
+            if getattr(self, name).shape != (shop.operations,):
+                raise ValueError(
+                    f"{name} must say something of each of {shop.operations} operations"
+                )
+        first, last = shop.first_option[:-1], shop.first_option[1:]
+        self._require(
+            (self.option >= first) & (self.option < last), "is done by no option of its own"
+        )
+        begun = shop.first_operation[:-1]
+        ready = np.concatenate([[0], self.end[:-1]])
+        ready[begun] = shop.release
+        released = np.isin(np.arange(shop.operations), begun)
+        self._require(~released | (self.start >= ready), "begins before its job is released")
+        self._require(released | (self.start >= ready), "begins before the one before it ends")
+        self._validate_machines()
+
+    def _require(self, good: np.ndarray, rule: str) -> None:
+        if not good.all():
+            raise ValueError(f"{self._name(int(good.argmin()))} {rule}")
+
+    def _validate_machines(self) -> None:
+        """No machine does two operations at once; what takes no time is never in the way."""
+        takes = np.flatnonzero(self.end > self.start)
+        order = takes[np.lexsort((self.start[takes], self.machine[takes]))]
+        before, after = order[:-1], order[1:]
+        same = self.machine[before] == self.machine[after]
+        overlap = same & (self.start[after] < self.end[before])
+        if overlap.any():
+            at = int(overlap.argmax())
+            one, other = self._name(int(before[at])), self._name(int(after[at]))
+            raise ValueError(f"machine {self.machine[after[at]]} does {one} and {other} at once")
+
+    def _name(self, operation: int) -> str:
+        job = int(self.shop.job[operation])
+        return f"job {job}, operation {operation - self.shop.first_operation[job]}"
