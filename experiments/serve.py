@@ -80,7 +80,11 @@ class ServeConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit status: 0, or 2 for bad input."""
+    """Run the command line; the exit status: 0, or 2 for bad input.
+
+    Raises:
+        SystemExit: by uvicorn, with 3, where it cannot listen on its address.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["report"]:
         from makespan.experiments.serve_report import main as report
@@ -90,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # tyro makes the configuration, whose checks may fail.
         config = tyro.cli(ServeConfig, args=arguments, prog="makespan serve")
         return serve(config)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -110,7 +114,8 @@ def serve(config: ServeConfig) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    keys = Keys(**{name: os.environ.get(variable, "") for name, variable in KEYS.items()})
+    # Secrets that are mounted as files often end in a line end.
+    keys = Keys(**{name: os.environ.get(var, "").strip() for name, var in KEYS.items()})
     file = BackendsFile(config.backends_file) if config.backends_file else None
     backends = file.read() if file else backends_of(config)
     router = Router(

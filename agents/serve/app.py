@@ -4,9 +4,8 @@ import base64
 import binascii
 import hmac
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,13 +15,15 @@ from starlette.routing import Route
 from makespan.agents.serve.backends_file import backend_of
 from makespan.agents.serve.config import BackendConfig
 from makespan.agents.serve.exchange import RETRY_AFTER_S, Receive, Scope, Send, error_body
+from makespan.agents.serve.exporter import ENDPOINTS
 from makespan.agents.serve.router import Router
 from makespan.agents.serve.status_page import status_page
 
-ROUTED = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/embeddings")
-"""Endpoints that are sent to a backend."""
-
 MOST_ADMIN_BYTES = 64 * 1024
+
+SCRIPTS, BROWSERS = (b"bearer",), (b"bearer", b"basic")
+"""Schemes of authorization. A browser sends the basic one by itself, also where another site has
+made it ask, so nothing can be changed with that."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -37,7 +38,7 @@ def application(router: Router) -> Starlette:
         async with router:
             yield
 
-    routes = [Route(path, Guarded(router.proxy, client), methods=["POST"]) for path in ROUTED]
+    routes = [Route(path, Guarded(router, client), methods=["POST"]) for path in ENDPOINTS]
     routes += [
         Route("/health", pages.health),
         Route("/v1/models", _with_key(pages.models, client)),
@@ -47,36 +48,37 @@ def application(router: Router) -> Starlette:
     ]
     if admin:
         path, methods = "/admin/backends", ["GET", "POST", "DELETE"]
-        routes.append(Route(path, _with_key(pages.backends, admin), methods=methods))
+        routes.append(Route(path, _with_key(pages.backends, admin, SCRIPTS), methods=methods))
     return Starlette(routes=routes, lifespan=lifespan)
 
 
 class Guarded:
-    """An ASGI application behind a key; an empty key lets everybody in."""
+    """The routed endpoints behind a key; an empty key lets everybody in."""
 
-    def __init__(self, app: Any, key: str) -> None:
-        self._app = app
+    def __init__(self, router: Router, key: str) -> None:
+        self._router = router
         self._key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sent = dict(scope["headers"]).get(b"authorization", b"")
-        if _opens(sent, self._key):
-            await self._app(scope, receive, send)
+        if _opens(sent, self._key, BROWSERS):
+            await self._router.proxy(scope, receive, send)
         else:
-            await _unauthorized()(scope, receive, send)
+            self._router.turned_away(scope["path"], 401)
+            await _unauthorized(BROWSERS)(scope, receive, send)
 
 
-def _with_key(handler: Handler, key: str) -> Handler:
+def _with_key(handler: Handler, key: str, schemes: Collection[bytes] = BROWSERS) -> Handler:
     """The handler for those who have the key."""
 
     async def guarded(request: Request) -> Response:
         sent = request.headers.get("authorization", "").encode("latin-1")
-        return await handler(request) if _opens(sent, key) else _unauthorized()
+        return await handler(request) if _opens(sent, key, schemes) else _unauthorized(schemes)
 
     return guarded
 
 
-def _opens(sent: bytes, key: str) -> bool:
+def _opens(sent: bytes, key: str, schemes: Collection[bytes]) -> bool:
     """Whether an `authorization` header has the key, told in constant time.
 
     As a bearer token, or as the password of the basic scheme, which browsers ask people for.
@@ -84,19 +86,20 @@ def _opens(sent: bytes, key: str) -> bool:
     if not key:
         return True
     scheme, _, credentials = sent.partition(b" ")
+    if scheme.lower() not in schemes:
+        return False
     if scheme.lower() == b"basic":
         try:
             credentials = base64.b64decode(credentials, validate=True).partition(b":")[2]
         except binascii.Error:
             return False
-    elif scheme.lower() != b"bearer":
-        return False
     return hmac.compare_digest(credentials.strip(), key.encode())
 
 
-def _unauthorized() -> Response:
+def _unauthorized(schemes: Collection[bytes]) -> Response:
     body = error_body(401, "a valid API key is needed: authorization: Bearer KEY")
-    headers = {"www-authenticate": 'Basic realm="makespan"'}
+    # The last one: browsers ask people for a password where it is the basic one.
+    headers = {"www-authenticate": f'{[*schemes][-1].decode().title()} realm="makespan"'}
     return Response(body, 401, headers, "application/json")
 
 

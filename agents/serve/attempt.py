@@ -1,12 +1,13 @@
 """One try of one backend: what is asked, what comes back, and whose fault it is if nothing does."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from makespan.agents.serve.dispatcher import Assignment
 from makespan.agents.serve.events import EventCutter
-from makespan.agents.serve.exchange import Exchange, Parts, Refusal, Reply, error_body
+from makespan.agents.serve.exchange import Exchange, Parts, Refusal, Reply
 from makespan.agents.serve.meter import TokenMeter
 from makespan.agents.serve.upstream import BODILESS, Answer, Head, UpstreamError
 
@@ -17,6 +18,15 @@ PATIENT = frozenset({408, 429})
 """Those of them that are no fault of the backend's: it has too much to do."""
 
 BACKEND = b"x-makespan-backend"
+
+SAID = {
+    "connect": "it cannot be reached",
+    "timeout": "nothing came in time",
+    "broken": "what came was cut off, or is no HTTP",
+}
+"""What clients are told of a failure; more would name the backend's address."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,10 +72,9 @@ class Attempt:
             async with ask as answer:
                 return await self._receive(answer)
         except UpstreamError as error:
-            self._verdict = False
-            self._parts.telemetry.error(backend.url, error.kind)
+            self._failed(error, error.kind)
             status = 504 if error.kind == "timeout" else 502
-            message = f"the backend did not answer: {error}"
+            message = f"the backend did not answer: {SAID[error.kind]}"
             return Refusal(status, message, unreached=error.kind == "connect")
         finally:
             self._parts.dispatcher.settle(self._assignment, self._streamed, self._verdict)
@@ -93,7 +102,7 @@ class Attempt:
             meter = self._meter()
             self._exchange.output_tokens = meter.whole(body)
             meter.learn()
-        self._exchange.outcome = "finished" if status < 500 else "failed"
+        self._exchange.outcome = "failed" if status in RETRIED else "finished"
         await self._start(answer.head, None if status in BODILESS else len(body))
         await self._reply.pass_on(body, last=True)
 
@@ -117,22 +126,29 @@ class Attempt:
             if not (answer.delimited or meter.done):
                 raise UpstreamError("broken", "the stream ended without its last event")
         except UpstreamError as error:
-            self._verdict = False
+            self._failed(error, f"stream {error.kind}")
             self._exchange.outcome = "failed"
-            self._parts.telemetry.error(self._assignment.backend.url, f"stream {error.kind}")
-            await self._reply.pass_on(_error_event(str(error)), last=True)
+            what = f"the backend died in the middle of this answer: {SAID[error.kind]}"
+            await self._reply.break_off(502, what)
             return
         self._streamed = self._verdict = True
         self._exchange.outcome = "finished"
         meter.learn()
         await self._reply.pass_on(rest, last=True)
 
+    def _failed(self, error: UpstreamError, what: str) -> None:
+        url = self._assignment.backend.url
+        self._verdict = False
+        self._parts.telemetry.error(url, what)
+        # What a backend sent that is no HTTP stands in other errors, and in no log.
+        log.info("%s: %s", url, error if error.kind == "connect" else SAID[error.kind])
+
     async def _pass_on(self, events: bytes, meter: TokenMeter) -> None:
         if tokens := meter.feed(events):
             self._parts.dispatcher.count(self._assignment, tokens)
             self._exchange.output_tokens = meter.tokens
-        if self._exchange.ttft_s is None:
-            self._exchange.ttft_s = time.monotonic() - self._exchange.arrived_s
+            if self._exchange.ttft_s is None:
+                self._exchange.ttft_s = time.monotonic() - self._exchange.arrived_s
         await self._reply.pass_on(events, last=False)
 
     def _meter(self) -> TokenMeter:
@@ -154,14 +170,9 @@ def forwarded(headers: Mapping[str, str], id: str, parts: Parts) -> dict[str, st
     """Headers of a request that reach the backend, under the name that the router gave it."""
     headers = {**headers, "x-request-id": id}
     kept = {name: headers[name] for name in parts.settings.headers if name in headers}
+    kept.pop("authorization", None)  # it may be the router's own key
     if parts.keys.backend:
         kept["authorization"] = f"Bearer {parts.keys.backend}"
     elif not parts.keys.client and "authorization" in headers:
         kept["authorization"] = headers["authorization"]
     return kept
-
-
-def _error_event(message: str) -> bytes:
-    """The last event of a stream whose backend died."""
-    body = error_body(502, f"the backend died in the middle of this answer: {message}")
-    return b"data: " + body + b"\n\n"

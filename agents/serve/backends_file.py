@@ -18,6 +18,7 @@ from typing import Any
 
 from makespan.agents.serve.config import BackendConfig
 from makespan.envs.llm.config import ReplicaConfig
+from makespan.envs.llm.replica import resolve
 
 FIELDS = ("url", "hardware", "model")
 
@@ -54,19 +55,24 @@ def read_backends(path: Path) -> list[BackendConfig]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"backends file {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"backends file {path}: {error}") from None
     entries = values.pop("backend", [])
     if values or not isinstance(entries, list):
         raise ValueError(f"backends file {path}: it may only have tables [[backend]]")
-    return [_entry(path, number, entry) for number, entry in enumerate(entries, start=1)]
-
-
-def _entry(path: Path, number: int, entry: Any) -> BackendConfig:
-    try:
-        return backend_of(entry)
-    except ValueError as error:
-        raise ValueError(f"backends file {path}, backend {number}: {error}") from None
+    if not entries:
+        raise ValueError(f"backends file {path}: it lists no [[backend]]")
+    found: dict[str, BackendConfig] = {}
+    for number, entry in enumerate(entries, start=1):
+        try:
+            backend = backend_of(entry)
+            resolve(backend.replica)  # which hardware there is
+            if backend.url in found:
+                raise ValueError(f"{backend.url} is listed above, too")
+        except ValueError as error:
+            raise ValueError(f"backends file {path}, backend {number}: {error}") from None
+        found[backend.url] = backend
+    return list(found.values())
 
 
 class BackendsFile:
@@ -103,3 +109,5 @@ async def follow(file: BackendsFile, replace: Any, period_s: float = PERIOD_S) -
             await replace(file.read())
         except ValueError as error:
             log.error("%s; going on with the backends that there are", error)
+        except Exception:  # to go on following, whatever it was
+            log.exception("following the backends file failed; going on")

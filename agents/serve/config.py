@@ -5,8 +5,8 @@ gateway: 5 tries from 50 ms to 30 s by 1.5 with jitter 0.2; 10 failures, 3 succe
 failed and 2 good health checks), since operators know these numbers.
 """
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal
 from urllib.parse import urlsplit
 
 from makespan.envs.llm.config import HoldOrder, ReplicaConfig
@@ -42,9 +42,13 @@ class BackendConfig:
             good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:  # a port that is no number
             good = False
+        # urlsplit takes no notice of line ends, but the URL stands in a header.
+        good = good and self.url.isprintable() and " " not in self.url
         _require(good, f"backend {self.url!r} is no URL like http://127.0.0.1:8000")
-        bare = not (parts.query or parts.fragment or parts.username or parts.password)
-        _require(bare, f"backend {self.url!r} must have neither a query nor a password")
+        # An empty query is one, too: the path that is put behind it would be none.
+        bare = not (set("?#") & set(self.url) or parts.username or parts.password)
+        # Not the URL: it may have a password in it.
+        _require(bare, f"backend {parts.hostname!r} must have neither a query nor a password")
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class RetryConfig:
         attempts: in all, the first included.
         first_s: wait before the second attempt; each further wait is longer by `factor` ...
         factor: ... up to `longest_s`.
-        longest_s: seconds.
+        longest_s: seconds, before the jitter.
         jitter: each wait is drawn from this share below it to this share above it.
     """
 
@@ -72,7 +76,10 @@ class RetryConfig:
 
     def wait_s(self, failed: int, draw: float) -> float:
         """Seconds to wait after so many failed attempts (from 1); `draw` is uniform in [0, 1)."""
-        wait = min(self.first_s * self.factor ** (failed - 1), self.longest_s)
+        try:
+            wait = min(self.first_s * self.factor ** (failed - 1), self.longest_s)
+        except OverflowError:  # after hundreds of attempts
+            wait = self.longest_s
         return wait * (1 + self.jitter * (2 * draw - 1))
 
 
@@ -115,6 +122,7 @@ class TimeoutConfig:
 
     def __post_init__(self) -> None:
         _require_positive(self, "connect_s", "first_byte_s", "idle_s", "request_s", "drain_s")
+        _require(self.drain_s < math.inf, f"drain_s must be finite, not {self.drain_s}")
 
 
 @dataclass(frozen=True)
@@ -197,8 +205,6 @@ FORWARDED = (
 )
 """Headers of a request that reach the backend. `authorization` does where the router has no key."""
 
-Access = Literal["json", "off"]
-
 
 @dataclass(frozen=True)
 class RouterConfig:
@@ -241,3 +247,8 @@ class Keys:
     client: str = field(default="", repr=False)
     admin: str = field(default="", repr=False)
     backend: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("client", "admin", "backend"):
+            # What no header can have: then every request would be refused, and nothing said why.
+            _require(getattr(self, name).isprintable(), f"the {name} key has a line end in it")

@@ -17,7 +17,7 @@ import numpy as np
 from makespan.agents.serve.backend import Backend
 from makespan.agents.serve.breaker import Trial
 from makespan.agents.serve.config import RouterConfig
-from makespan.agents.serve.status import HOLD
+from makespan.agents.serve.status import FAILED, HOLD
 from makespan.agents.serve.view import Incoming, LiveFleet, Replica, Sent
 from makespan.baselines.llm.simple import least_requests
 from makespan.envs.core.contract import Policy
@@ -56,7 +56,19 @@ class Assignment:
     sent: Sent
     trial: Trial
     choice: Choice
-    held_s: float
+
+
+@dataclass
+class Wait:
+    """What was decided about a request, over all its attempts.
+
+    Attributes:
+        choice: the last; None: nobody was asked.
+        held_s: how long it was held, until it was sent or lost.
+    """
+
+    choice: Choice | None = None
+    held_s: float = 0.0
 
 
 @dataclass(eq=False)
@@ -68,6 +80,7 @@ class _Job:
     model: str
     attempt: int
     tried: Collection[Backend]
+    wait: Wait
     arrived_s: float
     waiting: bool = False
     answer: asyncio.Future[Assignment] = field(init=False)
@@ -153,6 +166,7 @@ class Dispatcher:
         model: str = "",
         attempt: int = 0,
         tried: Collection[Backend] = (),
+        wait: Wait | None = None,
     ) -> Assignment:
         """Where the request goes, once the policy sends it.
 
@@ -162,11 +176,12 @@ class Dispatcher:
                 none does.
             attempt: 0, or how many backends failed.
             tried: backends that failed, not chosen while there are others.
+            wait: is told what is decided and how long the request is held, also if it is lost.
 
         Raises:
             NoBackend: none may be chosen.
         """
-        job = _Job(request, id, model, attempt, tried, self._clock())
+        job = _Job(request, id, model, attempt, tried, wait or Wait(), self._clock())
         if not self._try(job):
             self._hold(job)
         try:
@@ -231,9 +246,12 @@ class Dispatcher:
         self._count_waiting(job, True)
 
     def _count_waiting(self, job: _Job, waiting: bool) -> None:
-        if job.waiting != waiting:
-            job.waiting = waiting
-            self.held += 1 if waiting else -1
+        if job.waiting == waiting:
+            return
+        job.waiting = waiting
+        self.held += 1 if waiting else -1
+        if not waiting:
+            job.wait.held_s += self._clock() - job.arrived_s
 
     def _work(self, request: Incoming) -> float:
         """What held requests are ordered by, lowest first."""
@@ -252,16 +270,16 @@ class Dispatcher:
             self._count_waiting(job, False)
             job.answer.set_exception(NoBackend())
             return True
-        action, choice = self._choose(decision)
+        action, job.wait.choice = self._choose(decision)
+        choice = job.wait.choice
         self._decided(now, job.id, job.request, choice)
         if action == len(self.backends):
             return False
-        held_s = now - job.arrived_s if job.waiting else 0.0
         self._count_waiting(job, False)
         backend = self.backends[action]
         sent = self._fleet.send(action, job.request, now)
         trial = backend.breaker.begin(now)
-        job.answer.set_result(Assignment(backend, sent, trial, choice, held_s))
+        job.answer.set_result(Assignment(backend, sent, trial, choice))
         return True
 
     def _decision(self, job: _Job, now: float) -> RoutingDecision | None:
@@ -309,5 +327,5 @@ class Dispatcher:
 
     def _name(self, action: int | None) -> str:
         if action is None:
-            return "error"
+            return FAILED
         return HOLD if action == len(self.backends) else self.backends[action].url

@@ -8,7 +8,7 @@ from typing import Any
 from makespan.agents.serve.admission import Admission
 from makespan.agents.serve.backend import Backend
 from makespan.agents.serve.config import Keys, RouterConfig
-from makespan.agents.serve.dispatcher import Assignment, Dispatcher
+from makespan.agents.serve.dispatcher import Assignment, Dispatcher, Wait
 from makespan.agents.serve.lengths import OutputLengths
 from makespan.agents.serve.meter import TextTokens
 from makespan.agents.serve.prompt import Prompt, TokenCounter
@@ -52,7 +52,7 @@ class Exchange:
         outcome: `finished`, `failed` (no backend answered, or one died in mid-stream), `cancelled`
             (the client left) or `rejected` (by the router).
         status: of the answer; 0: none was begun.
-        ttft_s: from arrival to the first byte of a streamed answer.
+        ttft_s: from arrival to the first token of a streamed answer.
     """
 
     id: str
@@ -61,6 +61,7 @@ class Exchange:
     prompt: Prompt | None = None
     incoming: Incoming | None = None
     assignment: Assignment | None = None
+    wait: Wait = field(default_factory=Wait)
     attempts: int = 0
     status: int = 0
     outcome: Outcome = "rejected"
@@ -101,6 +102,10 @@ class Reply:
             headers.append((b"retry-after", str(RETRY_AFTER_S).encode()))
         await self.start(refusal.status, headers, len(body))
         await self.pass_on(body, last=True)
+
+    async def break_off(self, status: int, message: str) -> None:
+        """End a stream that cannot go on, by an event that says why."""
+        await self.pass_on(b"data: " + error_body(status, message) + b"\n\n", last=True)
 
     async def start(self, status: int, headers: list[Any], length: int | None = None) -> None:
         """Begin the answer."""

@@ -18,31 +18,26 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from makespan.agents.serve.status import OUTCOMES, BackendState, Outcome
+from makespan.agents.serve.status import FAILED, OUTCOMES, BackendState, Outcome
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-ENDPOINTS = frozenset(
-    {
-        "/v1/completions",
-        "/v1/chat/completions",
-        "/v1/responses",
-        "/v1/embeddings",
-        "/v1/models",
-        "/health",
-        "/metrics",
-        "/",
-        "/status",
-        "/admin/backends",
-    }
+ENDPOINTS = ("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/embeddings")
+"""What may stand in the label `endpoint`, the routed ones; anything else is "other"."""
+
+ERRORS = (
+    *("connect", "timeout", "broken", "stream timeout", "stream broken"),
+    *("429", "500", "502", "503"),
 )
-"""What may stand in the label `endpoint`; anything else is "other"."""
+"""Kinds of errors that are there before the first one. Other statuses come when they happen."""
 
 DECISION_BUCKETS = (50e-6, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3)
 TTFT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 3, 5, 10, 20, 60, 120, 600)
 E2E_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300, 600, 1_800)
 
 BREAKER_STATE = {"closed": 0, "half-open": 1, "open": 2}
+
+AGREES = {True: "true", False: "false", None: FAILED}
 
 C = TypeVar("C", Counter, Histogram)
 
@@ -75,10 +70,12 @@ class _State(Collector):
         self,
         backends: Callable[[], Iterable[BackendState]],
         held: Callable[[], int],
+        queued: Callable[[], int],
         lost: Callable[[], int],
     ) -> None:
         self._backends = backends
         self._held = held
+        self._queued = queued
         self._lost = lost
 
     def collect(self) -> Iterator[Metric]:
@@ -86,14 +83,23 @@ class _State(Collector):
             "makespan_router_log_lines_lost", "Lines not written to the log", value=self._lost()
         )
         yield GaugeMetricFamily(
-            "makespan_router_held", "Requests that wait in the router", value=self._held()
+            "makespan_router_held", "Requests that the policy holds", value=self._held()
+        )
+        yield GaugeMetricFamily(
+            "makespan_router_queued",
+            "Requests that wait to be let in, of which no policy knows yet",
+            value=self._queued(),
         )
         up = _of_backends("up", "Whether the backend may be chosen")
         in_flight = _of_backends("in_flight", "Requests sent and not ended")
         breaker = _of_backends(
             "breaker_state", "Circuit breaker: 0 closed, 1 half-open (probing), 2 open"
         )
-        age = _of_backends("scrape_age_seconds", "Age of the last scrape; absent before the first")
+        age = _of_backends(
+            "scrape_age_seconds",
+            "Age of the last scrape; absent before the first, and when the gauges are not believed "
+            "(old or stuck)",
+        )
         for state in self._backends():
             backend = (state.url,)
             up.add_metric(backend, state.up)
@@ -125,11 +131,12 @@ class Exporter:
     """Counts what happens, and answers what Prometheus asks.
 
     Its registry is its own, so two routers can live in one process. A backend's counters exist
-    from the first event until `removed`.
+    from `added` until `removed`.
 
     Args:
         backends: the backends at the moment of the call.
-        held: how many requests wait in the router at the moment of the call.
+        held: how many requests the policy holds at the moment of the call.
+        queued: how many wait to be let in.
         lost: how many lines of the log could not be written so far.
     """
 
@@ -137,14 +144,17 @@ class Exporter:
         self,
         backends: Callable[[], Iterable[BackendState]],
         held: Callable[[], int],
+        queued: Callable[[], int] = lambda: 0,
         lost: Callable[[], int] = lambda: 0,
     ) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.registry.register(_State(backends, held, lost))
+        self.registry.register(_State(backends, held, queued, lost))
         self._requests = self._counter(
-            "requests", "Requests that ended, by status sent to the client", "endpoint", "code"
+            "requests",
+            "Requests to routed endpoints that ended, by status sent to the client",
+            *("endpoint", "code"),
         )
         self._outcomes = self._counter("outcomes", "How requests ended", "outcome")
         self._chosen = self._counter(
@@ -153,13 +163,15 @@ class Exporter:
         self._retries = self._counter("retries", "Attempts after the first", "backend")
         self._errors = self._counter("errors", "Attempts that failed", "backend", "kind")
         self._agrees = self._counter(
-            "shadow_agrees", "Decisions on which a shadow policy agrees", "shadow", "agrees"
+            "shadow_agrees",
+            "Requests that were sent, by whether a shadow policy agrees (error: it failed)",
+            *("shadow", "agrees"),
         )
-        self._ttft = self._histogram(
-            "ttft", "From arrival to the first token, of streamed answers", TTFT_BUCKETS
+        self._ttft = self._of_endpoints(
+            "ttft", "From arrival to the first token, of streamed answers with 200", TTFT_BUCKETS
         )
-        self._e2e = self._histogram(
-            "e2e", "From arrival to the end, of requests that finished", E2E_BUCKETS
+        self._e2e = self._of_endpoints(
+            "e2e", "From arrival to the end, of whole answers with 200", E2E_BUCKETS
         )
         self._decision = self._histogram(
             "decision", "Time the policy took for one decision", DECISION_BUCKETS
@@ -171,17 +183,44 @@ class Exporter:
         name = f"makespan_router_{name}"
         return _Children(Counter(name, documentation, labels, registry=self.registry))
 
-    def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...]) -> Histogram:
+    def _histogram(
+        self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
         name = f"makespan_router_{name}_seconds"
-        return Histogram(name, documentation, buckets=buckets, registry=self.registry)
+        return Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
+
+    def _of_endpoints(
+        self, name: str, documentation: str, buckets: tuple[float, ...]
+    ) -> _Children[Histogram]:
+        """Histograms of the routed endpoints, there from the start."""
+        children = _Children(self._histogram(name, documentation, buckets, "endpoint"))
+        for endpoint in ENDPOINTS:
+            children[endpoint,]
+        return children
 
     def decision(self, seconds: float) -> None:
         """The policy has answered, which took it that long."""
         self._decision.observe(seconds)
 
-    def shadow(self, name: str, agrees: bool) -> None:
-        """A shadow policy was asked the same."""
-        self._agrees[name, "true" if agrees else "false"].inc()
+    def shadow(self, name: str, agrees: bool | None) -> None:
+        """What a shadow policy would have done with a request that was sent; None: it failed."""
+        self._agrees[name, AGREES[agrees]].inc()
+
+    def added(self, backend: str, policies: Iterable[str]) -> None:
+        """A backend is new: its counters are there, at zero, before anything happens to it.
+
+        A counter that appears with what happened since the last scrape hides that: to Prometheus
+        it has not grown.
+
+        Args:
+            backend: its URL.
+            policies: that may choose it.
+        """
+        for policy in policies:
+            self._chosen[backend, policy]
+        for kind in ERRORS:
+            self._errors[backend, kind]
+        self._retries[backend,]
 
     def chosen(self, backend: str, policy: str) -> None:
         self._chosen[backend, policy].inc()
@@ -213,15 +252,16 @@ class Exporter:
             endpoint: path of the request.
             code: HTTP status that the client was sent, or would have been.
             outcome: how it ended.
-            ttft_s: from arrival to the first token; None if none came or it cannot be told.
-            e2e_s: from arrival to the end.
+            ttft_s: from arrival to the first token; None: not to be counted.
+            e2e_s: from arrival to the end; None: not to be counted.
         """
-        self._requests[endpoint if endpoint in ENDPOINTS else "other", code].inc()
+        endpoint = endpoint if endpoint in ENDPOINTS else "other"
+        self._requests[endpoint, code].inc()
         self._outcomes[outcome,].inc()
         if ttft_s is not None:
-            self._ttft.observe(ttft_s)
-        if e2e_s is not None and outcome == "finished":
-            self._e2e.observe(e2e_s)
+            self._ttft[endpoint,].observe(ttft_s)
+        if e2e_s is not None:
+            self._e2e[endpoint,].observe(e2e_s)
 
     def removed(self, backend: str) -> None:
         """The backend is gone, and its series with it."""

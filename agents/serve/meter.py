@@ -3,8 +3,6 @@
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Any
 
 from makespan.agents.serve.prompt import BYTES_PER_TOKEN, TokenCounter
 
@@ -12,6 +10,13 @@ COUNTED = re.compile(rb'"(?:completion_tokens|output_tokens)"\s*:\s*(\d{1,12})')
 """Where an answer says its own length: `usage`, of the older APIs and of responses."""
 
 EVENT, DONE, DELTA = b"data:", b"[DONE]", b".delta"
+
+TEXTS = re.compile(
+    rb'"(?:content|text|reasoning|reasoning_content|arguments|delta)": ?'
+    rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
+)
+"""What the model wrote, as JSON has it: a text in a text has its quotes escaped, and is not found.
+Parsing the whole of every event would take four times as long."""
 
 LONGEST_PARSED = 2**20
 """Bytes of JSON that are parsed; of what is longer only the beginning and the end are looked at."""
@@ -120,11 +125,15 @@ class TokenMeter:
         if data == DONE:
             self.done = True
             return
-        text = text_of(data)
+        if self._deltas_only and DELTA not in data[:200]:
+            text, bears_token = "", False
+        else:
+            text, bears_token = text_of(data), not self._is_role(data)
         self._bytes += len(utf8(text))
-        if found := COUNTED.findall(data):
+        # The search for a word costs a tenth of that for the expression.
+        if b"_tokens" in data and (found := COUNTED.findall(data)):
             self._say(int(found[-1]))
-        elif self._bears_token(data):
+        elif bears_token:
             self._events += 1
             self._estimate(text)
 
@@ -141,40 +150,26 @@ class TokenMeter:
             tokens = min(tokens, self._most)
         self.tokens = max(self.tokens, tokens)
 
-    def _bears_token(self, data: bytes) -> bool:
-        if self._deltas_only:
-            return DELTA in data[:200]
-        return not (b'"role"' in data and b'"content":""' in data)  # a chat's first event
+    def _is_role(self, data: bytes) -> bool:
+        """Whether it is the first event of a chat, which only says who speaks."""
+        return b'"content":""' in data and b'"role"' in data
 
 
 def text_of(data: bytes) -> str:
     """What the model wrote in an answer, or in an event of one; empty if there is none."""
-    if len(data) > LONGEST_PARSED or not (b'"choices"' in data or DELTA in data):
-        return ""
+    found = TEXTS.findall(data) if len(data) <= LONGEST_PARSED else []
+    # Some servers say the same under two names.
+    texts = found if b"reasoning_content" not in data else list(dict.fromkeys(found))
+    return "".join(map(_unescaped, texts))
+
+
+def _unescaped(text: bytes) -> str:
+    if b"\\" not in text:
+        return text.decode("utf-8", "replace")
     try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError):
+        return json.loads(b'"' + text + b'"')
+    except ValueError:
         return ""
-    if not isinstance(fields, dict):
-        return ""
-    if isinstance(delta := fields.get("delta"), str):  # an event of /v1/responses
-        return delta
-    return "".join(text for choice in _dicts(fields.get("choices")) for text in _texts(choice))
-
-
-def _texts(choice: dict[str, Any]) -> Iterator[str]:
-    """The texts of a choice: of a completion, or of a chat's message or a piece of one."""
-    for part in _dicts([choice, choice.get("delta"), choice.get("message")]):
-        # Of two names for the same text, one.
-        reasoning = part.get("reasoning") or part.get("reasoning_content")
-        called = [call.get("function") for call in _dicts(part.get("tool_calls"))]
-        texts = [part.get("text"), part.get("content"), reasoning]
-        texts += [call.get(name) for call in _dicts(called) for name in ("name", "arguments")]
-        yield from (text for text in texts if isinstance(text, str))
-
-
-def _dicts(values: Any) -> list[dict[str, Any]]:
-    return [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
 
 
 def utf8(text: str) -> bytes:

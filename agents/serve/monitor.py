@@ -1,4 +1,4 @@
-"""Keeps watch over backends: health, models and gauges, one task for each of the first and last."""
+"""Keeps watch over backends: a task for the health of each, one for its models, one for gauges."""
 
 import asyncio
 import json
@@ -19,6 +19,9 @@ PROBE = {"prompt": "0", "max_tokens": 1, "temperature": 0}
 
 MOST_READ = 16 * 2**20
 """Bytes of an answer to the monitor."""
+
+MODELS_PERIOD_S = 10.0
+"""Between two looks at what a backend serves: adapters are loaded while it runs."""
 
 Look = Callable[[Backend], Coroutine[Any, Any, None]]
 
@@ -57,6 +60,7 @@ class Monitor:
         self._tasks[backend] = [
             asyncio.create_task(_repeat(self._check, backend, health_s)),
             asyncio.create_task(_repeat(self._scrape, backend, gauges_s)),
+            asyncio.create_task(_repeat(self._find_models, backend, MODELS_PERIOD_S)),
         ]
 
     async def leave(self, backend: Backend) -> None:
@@ -88,14 +92,11 @@ class Monitor:
         return status in (200, 404)
 
     async def _find_models(self, backend: Backend) -> None:
-        try:
-            models = await self.models(backend)
-            backend.models = frozenset(str(model["id"]) for model in models)
-        except (UpstreamError, ValueError, TypeError, KeyError):
-            return  # not known: then it is not held against the backend
+        with suppress(UpstreamError, ValueError):  # not known: not held against the backend
+            await self.models(backend)
 
     async def models(self, backend: Backend) -> list[dict[str, Any]]:
-        """What a backend lists under `/v1/models`.
+        """What a backend lists under `/v1/models`; from now on it is known to serve these.
 
         Raises:
             UpstreamError: it does not answer.
@@ -108,7 +109,9 @@ class Monitor:
             found = None
         if not isinstance(found, dict) or not isinstance(found.get("data"), list):
             raise ValueError(f"{backend.url}/v1/models has no list of models")
-        return [model for model in found["data"] if isinstance(model, dict) and "id" in model]
+        models = [model for model in found["data"] if isinstance(model, dict) and "id" in model]
+        backend.models = frozenset(str(model["id"]) for model in models)
+        return models
 
     async def _scrape(self, backend: Backend) -> None:
         timeout_s = self._settings.gauges.timeout_s

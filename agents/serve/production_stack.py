@@ -44,7 +44,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from makespan.agents.llm.named import named
+from makespan.agents.llm.named import named, only_size
 from makespan.agents.serve.choose import choose
 from makespan.agents.serve.prefix_index import PrefixIndex, PrefixIndexes
 from makespan.agents.serve.prompt import (
@@ -242,6 +242,8 @@ class ProductionStackRouting:
     ) -> None:
         if policy.startswith(BY_ANSWERS):
             raise ValueError(f"{policy} goes by past answers, which production-stack does not show")
+        if (size := only_size(policy)) is not None:
+            raise ValueError(f"{policy} routes for {size} backends only; here they come and go")
         self.session_key = session_key
         self._make_policy = named(policy)
         self._config = resolve(replica or ReplicaConfig())

@@ -28,6 +28,9 @@ COMPLETION_TOKENS = 16
 LONGEST_CLASS = 64
 """Characters of `x-slo-class`, which the log and its reports repeat."""
 
+LONGEST_MODEL = 256
+"""Characters of a model's name that are kept; no server has a longer one."""
+
 INT32 = 2**31 - 1
 
 INT64 = 2**63 - 1
@@ -176,7 +179,7 @@ def read_prompt(
         prompts = reader.prompts(fields, counter)
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
-    model = _text(fields.get("model"))
+    model = _text(fields.get("model"))[:LONGEST_MODEL]
     return Prompt(
         model=model,
         stream=fields.get("stream") is True,

@@ -55,6 +55,9 @@ class Proxy:
             await reply.refuse(refusal)
         except ClientLeft:
             exchange.outcome = "cancelled"
+        except asyncio.CancelledError:  # the server stops, and waits no longer
+            exchange.outcome = "failed"
+            await _cut_off(exchange, reply)
         finally:
             self._parts.ended(exchange)
 
@@ -68,6 +71,14 @@ class Proxy:
                 return await _whole_body(receive, most)
         except TimeoutError:
             raise Refusal(408, "the body of the request did not come in time") from None
+
+
+async def _cut_off(exchange: Exchange, reply: Reply) -> None:
+    """Tell the client that the router stops, before its answer or in the middle of it."""
+    if exchange.status:
+        await reply.break_off(503, "the router stops, in the middle of this answer")
+    else:
+        await reply.refuse(Refusal(503, "the router stops; try again"))
 
 
 def _name_of(sent: str) -> str:
@@ -213,6 +224,7 @@ class Service:
             exchange.prompt.model,
             exchange.attempts,
             exchange.tried,
+            exchange.wait,
         )
         if exchange.attempts:
             self._parts.telemetry.retried(assignment.backend.url)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from makespan.agents.serve.record import Served
-from makespan.agents.serve.status import HOLD, OUTCOMES, Outcome
+from makespan.agents.serve.status import FAILED, HOLD, OUTCOMES, Outcome
 from makespan.traces.readers.served import arrivals, unix_seconds
 
 LEVEL = 0.95
@@ -24,9 +24,6 @@ BLOCKS = 20
 """Runs of neighbouring requests that a group is cut into to be resampled."""
 
 RESAMPLES = 1000
-
-FAILED = "error"
-"""The choice of a shadow policy that failed."""
 
 NOTES = {
     "latency": "Latencies, from arrival, are of requests that were answered (status 200); TTFT of "

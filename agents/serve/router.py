@@ -84,13 +84,16 @@ class Router:
             {name: policies[name] for name in shadows},
             self._decided,
         )
+        self._admission = Admission(self.settings.limits)
         self._telemetry = Telemetry(
             policy,
             shadows,
             self._states,
-            lambda: self._dispatcher.held,
-            self._began_s,
-            lambda: self._log.lost if self._log else 0,
+            held=lambda: self._dispatcher.held,
+            queued=lambda: self._admission.waiting,
+            old_after_s=self.settings.gauges.old_after_s,
+            now=self._began_s,
+            lost=lambda: self._log.lost if self._log else 0,
         )
         self._upstream = Upstream(self.settings.timeouts)
         self._monitor = Monitor(
@@ -110,7 +113,7 @@ class Router:
             keys=self.keys,
             upstream=self._upstream,
             dispatcher=self._dispatcher,
-            admission=Admission(self.settings.limits),
+            admission=self._admission,
             counter=counter,
             text_tokens=TextTokens(counter),
             lengths=self._lengths,
@@ -244,12 +247,22 @@ class Router:
             choice.seconds,
         )
 
+    def turned_away(self, endpoint: str, status: int) -> None:
+        """A request was answered before it was read."""
+        self._telemetry.ended(endpoint, status, "rejected", None, None, 0.0)
+
     def _ended(self, exchange: Exchange) -> None:
         """A request is over: metrics, the predictor, the logs."""
         took_s = time.monotonic() - exchange.arrived_s
         url = exchange.assignment.backend.url if exchange.assignment else None
         self._telemetry.ended(
-            exchange.endpoint, exchange.status, exchange.outcome, url, exchange.ttft_s, took_s
+            exchange.endpoint,
+            exchange.status,
+            exchange.outcome,
+            url,
+            exchange.ttft_s,
+            took_s,
+            exchange.wait.choice,
         )
         if exchange.outcome == "finished" and exchange.output_tokens and exchange.prompt:
             self._lengths.learn(
@@ -266,7 +279,7 @@ class Router:
         """The line of the log about a request."""
         prompt, incoming = exchange.prompt, exchange.incoming
         assignment = exchange.assignment
-        choice = assignment.choice if assignment else None
+        choice = exchange.wait.choice
         assert prompt is not None
         assert incoming is not None
         predicted = incoming.predicted_tokens
@@ -289,7 +302,7 @@ class Router:
             choice=choice.chosen if choice else None,
             shadow=dict(choice.shadows) if choice else {},
             decision_s=choice.seconds if choice else 0.0,
-            held_s=assignment.held_s if assignment else 0.0,
+            held_s=exchange.wait.held_s,
             attempts=exchange.attempts,
             ttft_s=exchange.ttft_s,
             e2e_s=took_s,

@@ -12,8 +12,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from makespan.agents.serve.breaker import State as BreakerState
+
 HOLD = "hold"
 """The choice of a policy that keeps the request in the router."""
+
+FAILED = "error"
+"""Stands for what a shadow policy that failed would have chosen."""
 
 WINDOW = 1_000
 """Values that the percentiles are taken over: the last ones."""
@@ -26,8 +31,6 @@ Outcome = Literal["finished", "failed", "cancelled", "rejected"]
 turned away by the router itself."""
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-
-Breaker = Literal["closed", "half-open", "open"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class BackendState:
     url: str
     up: bool
     why: str
-    breaker: Breaker
+    breaker: BreakerState
     in_flight: int
     prefill_tokens: int
     decode_tokens: int
@@ -105,12 +108,14 @@ class Status:
     Args:
         policy: name of the policy that chooses.
         shadow: names of the policies that are asked beside it.
+        old_after_s: age from which gauges are not believed.
         now: when the router began.
     """
 
-    def __init__(self, policy: str, shadow: Sequence[str], now: float) -> None:
+    def __init__(self, policy: str, shadow: Sequence[str], old_after_s: float, now: float) -> None:
         self._policy = policy
         self._shadow = list(shadow)
+        self._old_after_s = old_after_s
         self._began = now
         self._ended = dict.fromkeys(OUTCOMES, 0)
         self._retries = 0
@@ -159,17 +164,15 @@ class Status:
         """The backend that a request was last sent to, and how long it took.
 
         Args:
-            ttft_s: to the first token, whatever came of it then; None if none came, or if the
-                answer came in one piece.
-            e2e_s: to the end; of interest only for what finished.
+            ttft_s: to the first token; None: not to be counted.
+            e2e_s: to the end; None: not to be counted.
         """
         served = self._of(backend)
+        served.served += outcome == "finished"
         if ttft_s is not None:
             served.ttft_s.add(ttft_s)
-        if outcome == "finished":
-            served.served += 1
-            if e2e_s is not None:
-                served.e2e_s.add(e2e_s)
+        if e2e_s is not None:
+            served.e2e_s.add(e2e_s)
 
     def removed(self, backend: str) -> None:
         self._served.pop(backend, None)
@@ -181,14 +184,20 @@ class Status:
         return served
 
     def snapshot(
-        self, now: float, backends: Iterable[BackendState], held: int, draining: bool
+        self,
+        now: float,
+        backends: Iterable[BackendState],
+        held: int,
+        queued: int,
+        draining: bool,
     ) -> dict[str, Any]:
         """What `/status` answers; every number in it is finite or None.
 
         Args:
             now: the time of the question.
             backends: the backends as they are now.
-            held: requests that wait in the router.
+            held: requests that the policy holds.
+            queued: requests that wait to be let in.
             draining: whether the router takes no new requests.
         """
         states = list(backends)
@@ -196,7 +205,9 @@ class Status:
             "policy": self._policy,
             "shadow": list(self._shadow),
             "uptime_s": round(now - self._began, 3),
+            "old_after_s": self._old_after_s,
             "held": int(held),
+            "queued": int(queued),
             "in_flight": sum(int(state.in_flight) for state in states),
             "draining": draining,
             "totals": {

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from makespan.agents.serve.dispatcher import FALLBACK, Choice
 from makespan.agents.serve.exporter import Exporter
-from makespan.agents.serve.status import HOLD, BackendState, Outcome, Status
+from makespan.agents.serve.status import FAILED, HOLD, BackendState, Outcome, Status
 
 
 class Telemetry:
@@ -19,7 +20,9 @@ class Telemetry:
         shadow: names of the policies that are asked beside it.
         backends: the backends at the moment of the call. Called at each scrape and snapshot, and
             at the first event of each backend.
-        held: how many requests wait in the router at the moment of the call.
+        held: how many requests the policy holds at the moment of the call.
+        queued: how many wait to be let in.
+        old_after_s: age from which gauges are not believed.
         now: when the router began, in seconds on the clock that later calls use.
         lost: how many lines of the log could not be written so far.
     """
@@ -30,14 +33,18 @@ class Telemetry:
         shadow: Sequence[str],
         backends: Callable[[], Iterable[BackendState]],
         held: Callable[[], int],
+        queued: Callable[[], int],
+        old_after_s: float,
         now: float,
         lost: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._policies = (policy, FALLBACK)
         self._backends = backends
         self._held = held
+        self._queued = queued
         self._known: set[str] = set()
-        self._exporter = Exporter(backends, held, lost)
-        self._status = Status(policy, shadow, now)
+        self._exporter = Exporter(backends, held, queued, lost)
+        self._status = Status(policy, shadow, old_after_s, now)
 
     def decision(
         self,
@@ -57,13 +64,11 @@ class Telemetry:
             prompt_tokens: length of its prompt.
             choice: URL of a backend, or `HOLD`.
             policy: which policy answered (the rule to fall back on, if the other failed).
-            shadow: what the shadow policies would have done.
+            shadow: what the shadow policies would have done; `FAILED` for one that failed.
             seconds: how long `policy` took.
         """
         self._exporter.decision(seconds)
         self._status.decision(now, request_id, prompt_tokens, choice, shadow, seconds)
-        for name, other in shadow.items():
-            self._exporter.shadow(name, other == choice)
         if choice != HOLD and self._knows(choice):
             self._exporter.chosen(choice, policy)
             self._status.chosen(choice)
@@ -93,6 +98,7 @@ class Telemetry:
         backend: str | None,
         ttft_s: float | None,
         e2e_s: float | None,
+        choice: Choice | None = None,
     ) -> None:
         """A request has ended; called once for each.
 
@@ -101,14 +107,20 @@ class Telemetry:
             code: HTTP status that the client was sent, or would have been.
             outcome: how it ended.
             backend: the last one it was sent to; None if it was sent to none.
-            ttft_s: from arrival to the first token; None if none came, or if the answer came in
-                one piece.
+            ttft_s: from arrival to the first token; None if none was counted.
             e2e_s: from arrival to the end.
+            choice: the last about it; None: no policy was asked.
         """
+        if code != 200 or outcome != "finished":
+            # A refusal is quick, and would make the router look so.
+            ttft_s = e2e_s = None
         self._exporter.ended(endpoint, code, outcome, ttft_s, e2e_s)
         self._status.ended(outcome)
         if backend is not None and self._knows(backend):
             self._status.answered(backend, outcome, ttft_s, e2e_s)
+        if choice is not None and choice.chosen != HOLD:
+            for name, other in choice.shadows.items():
+                self._exporter.shadow(name, None if other == FAILED else other == choice.chosen)
 
     def removed(self, backend: str) -> None:
         """A backend is gone from the list: forget its figures."""
@@ -118,17 +130,22 @@ class Telemetry:
 
     def metrics(self) -> tuple[bytes, str]:
         """Body and content type of the answer to `/metrics`."""
+        self._look()
         return self._exporter.text()
 
     def snapshot(self, now: float, draining: bool) -> dict[str, Any]:
         """The JSON of `/status`: every number in it is finite or None."""
-        return self._status.snapshot(now, self._backends(), self._held(), draining)
+        return self._status.snapshot(now, self._backends(), self._held(), self._queued(), draining)
 
     def _knows(self, backend: str) -> bool:
         """Whether the backend is, or lately was, in the list."""
-        if backend in self._known:
-            return True
-        listed = any(state.url == backend for state in self._backends())
-        if listed:
-            self._known.add(backend)
-        return listed
+        if backend not in self._known:
+            self._look()
+        return backend in self._known
+
+    def _look(self) -> None:
+        """Note which backends are new in the list."""
+        for state in self._backends():
+            if state.url not in self._known:
+                self._known.add(state.url)
+                self._exporter.added(state.url, self._policies)

@@ -21,6 +21,7 @@ HOP_BY_HOP = frozenset(
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",
+        "proxy-connection",
         "te",
         "trailer",
         "transfer-encoding",
@@ -173,7 +174,7 @@ class Upstream:
         with _failures():
             async with asyncio.timeout_at(first_by):
                 response = await self._session.request(
-                    method, url, headers=headers, data=data, allow_redirects=False
+                    method, url, headers=_in_utf8(headers), data=data, allow_redirects=False
                 )
         try:
             if not 200 <= response.status < 600:
@@ -238,9 +239,24 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def _in_utf8(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers, which were read as Latin-1, as aiohttp, which writes UTF-8, sends the same bytes.
+
+    Bytes that are no UTF-8 arrive as the same characters.
+    """
+    return {name: value if value.isascii() else _utf8(value) for name, value in headers.items()}
+
+
+def _utf8(value: str) -> str:
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value
+
+
 def _passed_on(response: aiohttp.ClientResponse) -> list[tuple[bytes, bytes]]:
     """Headers of an answer without those of the connection, and those that may not be."""
-    named = response.headers.get("connection", "")
+    named = ",".join(response.headers.getall("connection", []))
     dropped = HOP_BY_HOP | OWN | {name.strip().lower() for name in named.split(",")}
     return [
         (lowered, value)

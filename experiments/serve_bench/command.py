@@ -4,15 +4,17 @@ The same client asks the same fake servers directly, through `makespan serve` an
 others, all in turn and several times over; a round is compared with the direct connection of the
 same round.
 
-Exit status: 0; 1 if `makespan serve` did not start or the measurement failed, 2 for bad input, 130
-when interrupted, 143 when terminated. Everything that was started is stopped in any case.
+Exit status: 0; 1 if `makespan serve` did not start, requests failed or the measurement did, 2 for
+bad input, 130 when interrupted, 143 when terminated. Everything that was started is stopped in any
+case.
 """
 
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -33,7 +35,7 @@ class ServeBenchConfig:
 
     Attributes:
         peers: environment that has vllm-router and sglang-router, which are left out without it.
-        requests: after how many memory is measured for the last time.
+        requests: after how many memory is measured for the last time, in the first round.
         repeats: rounds through all routers.
         quick: a few requests in one round, to see that everything works.
         json: print the measurements as JSON, alone, on stdout.
@@ -67,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     show(outcome, config.json)
-    return int(any(name.startswith("makespan") for name in outcome["left_out"]))
+    if failed := failures(outcome["systems"]):
+        print(f"error: requests failed: {failed}", file=sys.stderr)
+    return int(bool(failed) or any(name.startswith("makespan") for name in outcome["left_out"]))
 
 
 def measured(config: ServeBenchConfig) -> dict[str, Any]:
@@ -94,6 +98,19 @@ def termination_unwinds() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def failures(systems: Mapping[str, Any]) -> str:
+    """How many requests failed at each system, and in which ways; empty if none did."""
+    errors = {
+        name: sum((Counter(each["errors"]) for each in result["rounds"]), Counter[str]())
+        for name, result in systems.items()
+    }
+    return ", ".join(
+        f"{found.total():,} at {name} ({'; '.join(found)})"
+        for name, found in errors.items()
+        if found
+    )
 
 
 def show(outcome: dict[str, Any], as_json: bool) -> None:

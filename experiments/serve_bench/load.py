@@ -50,7 +50,7 @@ class LoadConfig:
         pause_ms: time between the chunks of an answer.
         words: of an answer that is not streamed.
         prompt_chars: length of the prompts, a quarter of it a shared system prompt.
-        seed: no two loads of a router should have the same, for prompts would come again.
+        seed: no two loads of a running router should have the same, for prompts would come again.
     """
 
     urls: Sequence[str]
@@ -231,6 +231,7 @@ async def measure(config: LoadConfig) -> dict[str, Any]:
         client.close()
     return rates | {
         "answers": tally.answers,
+        "chunks": tally.chunks,
         "errors": dict(tally.errors),
         "answer_ms": quantiles_ms(tally.answer_ns),
         "first_ms": quantiles_ms(tally.first_ns),
@@ -271,15 +272,18 @@ def _closed_loop(
 
 
 async def _closed_loop_for(config: LoadConfig, ask: Ask, tally: Tally) -> dict[str, float]:
-    """The rates between the end of the ramp and the end of the time."""
+    """The rates, and the share of a core that the client takes, from the end of the ramp on."""
     end_s = time.monotonic() + config.seconds
     tasks = _closed_loop(config, ask, lambda: time.monotonic() >= end_s)
     await asyncio.sleep(RAMP * config.seconds)
     before, before_s = Tally(tally.answers, tally.chunks), time.monotonic()
+    before_cpu_s = time.process_time()
     await asyncio.sleep(end_s - time.monotonic())
-    rates = _rates(tally, before, time.monotonic() - before_s)
+    seconds = time.monotonic() - before_s
+    busy = {"client_busy": (time.process_time() - before_cpu_s) / seconds}
+    rates = _rates(tally, before, seconds)
     await _settle(tasks, tally)
-    return rates
+    return rates | busy
 
 
 async def _settle(tasks: Sequence[asyncio.Task[None]], tally: Tally) -> None:

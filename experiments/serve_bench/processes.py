@@ -1,4 +1,4 @@
-"""Processes that end with the block that started them, and the memory they take."""
+"""Processes that end with the block that started them, and the memory and CPU time they take."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import IO
 
@@ -83,18 +84,41 @@ def stop(running: subprocess.Popen[bytes]) -> None:
 
 def tree_memory_mb(pid: int) -> float:
     """Resident memory of a process and all its descendants, in MiB; shared pages count in each."""
+    return sum(_tree(pid).values()) / 1024
+
+
+def tree_cpu_s(pid: int) -> float | None:
+    """CPU time, user and system, of a process and all its descendants so far; None off Linux."""
+    if not Path("/proc/self/stat").exists():
+        return None
+    return sum(map(_cpu_ticks, _tree(pid))) / os.sysconf("SC_CLK_TCK")
+
+
+def _tree(pid: int) -> dict[int, int]:
+    """A process and all its descendants, and how much of each is resident, in KiB."""
     resident, children = {}, defaultdict(list)
     listed = subprocess.check_output(["ps", "-A", "-o", "pid=,ppid=,rss="], text=True)
     for line in listed.splitlines():
         child, parent, kib = map(int, line.split())
         resident[child] = kib
         children[parent].append(child)
-    total, todo = 0, [pid]
+    found, todo = {}, [pid]
     while todo:
         each = todo.pop()
-        total += resident.get(each, 0)
+        found[each] = resident.get(each, 0)
         todo += children[each]
-    return total / 1024
+    return found
+
+
+def _cpu_ticks(pid: int) -> int:
+    """CPU time of a process with all its threads; 0 for one that has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    # What comes before the last parenthesis is the name, which may have spaces.
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return int(user) + int(system)
 
 
 def _signal_group(group: int, number: int) -> None:

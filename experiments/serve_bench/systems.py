@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from makespan.experiments.serve_bench.fake_backend import MODEL
-from makespan.experiments.serve_bench.processes import process, tree_memory_mb
+from makespan.experiments.serve_bench.processes import process, tree_cpu_s, tree_memory_mb
 
 MAKESPAN_POLICIES = ("round_robin", "lmetric", "agent")
 PEER_POLICIES = ("round_robin", "power_of_two", "cache_aware")
@@ -64,6 +64,10 @@ class Running:
     def memory_mb(self) -> float | None:
         """Resident memory of its processes, in MiB."""
         return None if self.pid is None else tree_memory_mb(self.pid)
+
+    def cpu_s(self) -> float | None:
+        """CPU time of its processes so far."""
+        return None if self.pid is None else tree_cpu_s(self.pid)
 
 
 def systems(peers: Path | None) -> tuple[list[System], dict[str, str]]:
@@ -159,7 +163,8 @@ def free_ports(count: int) -> list[int]:
 def _makespan(policy: str) -> Callable[[int, int, Sequence[str]], list[str]]:
     def command(port: int, _: int, backends: Sequence[str]) -> list[str]:
         options = [word for url in backends for word in ("--backend", url)]
-        options += ["--policy", policy, "--port", str(port)]
+        # The others are as silent.
+        options += ["--policy", policy, "--port", str(port), "--access-log", "off"]
         return [sys.executable, "-c", MAKESPAN, "serve", *options]
 
     return command

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from makespan.experiments.serve_bench.measure import difference
 from makespan.experiments.summary_tables import number
 
 LATENCIES = {
@@ -13,7 +14,25 @@ LATENCIES = {
 }
 """Latency -> head of its columns."""
 
-RATES = {"requests_per_s": "requests/s", "chunks_per_s": "chunks/s"}
+CARRIED = {"request": "Whole answers", "chunk": "Streamed chunks"}
+"""What is carried at saturation -> what a table calls it."""
+
+RATES = tuple(f"{what}s_per_s" for what in CARRIED)
+CPU = tuple(f"cpu_us_per_{what}" for what in CARRIED)
+
+SHARED = """\
+Servers, client and router share the {cpus} processors of this machine. At the low rate these are \
+mostly idle. At saturation a router has what the other two leave to it: the rates of the faster \
+routers are lower bounds, while the CPU figures are not."""
+CPU_TIME = """\
+CPU: user and system time of the router's processes, with {cpu_at} requests or streams under way. \
+That of a chunk has its share of the whole request, which has {chunks} chunks."""
+NOTES = {
+    "sglang-router": """\
+sglang-router leaves Nagle's algorithm on: chunks of streamed answers, the first above all, wait \
+for an ACK that the client, like any on Linux, delays by some 40 ms. The others set TCP_NODELAY."""
+}
+"""Name of a router -> what explains its figures."""
 
 Rounds = Sequence[Mapping[str, Any]]
 Estimate = dict[str, float]
@@ -33,13 +52,15 @@ def summaries(rounds: Mapping[str, Rounds]) -> dict[str, dict[str, Estimate | No
 def summary(own: Rounds, direct: Rounds, compare: bool) -> dict[str, Estimate | None]:
     """The figures of one system; None for one that some round could not measure."""
     latencies = [f"{what}_{q}_ms" for what in LATENCIES for q in ("p50", "p99")]
-    found = {key: estimate([each[key] for each in own]) for key in (*latencies, *RATES)}
+    found = {key: estimate([each[key] for each in own]) for key in (*latencies, *RATES, *CPU)}
     if compare:
         pairs = list(zip(own, direct, strict=False))
-        found |= {f"added_{key}": _of_pairs(pairs, key, _difference) for key in latencies}
+        found |= {f"added_{key}": _of_pairs(pairs, key, difference) for key in latencies}
         found |= {f"share_{key}": _of_pairs(pairs, key, _ratio) for key in RATES}
-    for index, (requests, _) in enumerate(own[0]["memory_mb"]):
-        found[f"memory_mb_after_{requests}"] = estimate([r["memory_mb"][index][1] for r in own])
+    # Rounds after the first measure memory at the start only.
+    for mark, _ in own[0]["memory_mb"]:
+        marked = [mb for each in own for asked, mb in each["memory_mb"] if asked == mark]
+        found[f"memory_mb_after_{mark}"] = estimate(marked)
     return found
 
 
@@ -63,7 +84,10 @@ def screen(outcome: Mapping[str, Any]) -> Any:
             outcome, "answer", "first_chunk"
         ),
         f"From server to client, {at_rate}": _latency_table(outcome, "chunk"),
-        "At saturation, and the share of what the direct connection carries": _rate_table(outcome),
+        **{
+            f"{title} at saturation, and the CPU time of the router": _rate_table(outcome, what)
+            for what, title in CARRIED.items()
+        },
         "Memory of the router's processes in MiB, and requests that failed": _memory_table(outcome),
     }
     parts: list[Any] = []
@@ -75,18 +99,31 @@ def screen(outcome: Mapping[str, Any]) -> Any:
 
 def legend(outcome: Mapping[str, Any]) -> str:
     """How the figures are to be read."""
-    rounds = len(outcome["systems"]["direct"]["rounds"])
+    systems, sizes = outcome["systems"], outcome["sizes"]
+    rounds = len(systems["direct"]["rounds"])
     versions = {
         f"{name.split()[0]} {system['version']}"
-        for name, system in outcome["systems"].items()
+        for name, system in systems.items()
         if system["version"]
     }
-    return (
-        f"\nMedian [lowest, highest] of the rounds, {rounds} of the direct connection. Servers, "
-        f"client and router share the {outcome['cpus']} processors of this machine. At the low "
-        "rate these are mostly idle. At saturation a router has what the other two leave to it, "
-        "and carries less than on processors of its own. " + ", ".join(sorted(versions))
-    )
+    lines = [
+        f"\nMedian [lowest, highest] of the rounds, {rounds} of the direct connection; "
+        "memory after requests is that of the first.",
+        SHARED.format(cpus=outcome["cpus"]),
+        CPU_TIME.format(**sizes),
+        busy_client(systems),
+        *(note for name, note in NOTES.items() if any(each.startswith(name) for each in systems)),
+        ", ".join(sorted(versions)),
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def busy_client(systems: Mapping[str, Any]) -> str:
+    """Whether the client is what bounds the rates."""
+    busy = {name: max(r["client_busy"] for r in found["rounds"]) for name, found in systems.items()}
+    direct = busy.pop("direct")
+    routed = f", in front of a router {max(busy.values()):.0%}" if busy else ""
+    return f"At saturation the client takes up to {direct:.0%} of a core without a router{routed}."
 
 
 def _latency_table(outcome: Mapping[str, Any], *latencies: str) -> Any:
@@ -98,15 +135,11 @@ def _latency_table(outcome: Mapping[str, Any], *latencies: str) -> Any:
     return table
 
 
-def _rate_table(outcome: Mapping[str, Any]) -> Any:
-    table = _table(*(head for name in RATES.values() for head in (f"\n{name}", "% of\ndirect")))
+def _rate_table(outcome: Mapping[str, Any], what: str) -> Any:
+    table = _table(f"\n{what}s/s", "% of\ndirect", f"CPU\nus/{what}")
     for name, found in outcome["summaries"].items():
-        cells = [
-            text
-            for rate in RATES
-            for text in (_text(found[rate]), _text(found.get(f"share_{rate}"), percent))
-        ]
-        table.add_row(name, *cells)
+        rate, share = found[f"{what}s_per_s"], found.get(f"share_{what}s_per_s")
+        table.add_row(name, _text(rate), _text(share, percent), _text(found[f"cpu_us_per_{what}"]))
     return table
 
 
@@ -126,10 +159,6 @@ def _memory_table(outcome: Mapping[str, Any]) -> Any:
 
 def _of_pairs(pairs: Sequence[Any], key: str, compare: Any) -> Estimate | None:
     return estimate([compare(own[key], direct[key]) for own, direct in pairs])
-
-
-def _difference(own: float | None, direct: float | None) -> float | None:
-    return None if own is None or direct is None else own - direct
 
 
 def _ratio(own: float | None, direct: float | None) -> float | None:

@@ -141,6 +141,8 @@ def test_an_embedding_counts_as_one_token(tmp_path):
         # Cut right behind the brace that closes the shadows' choices.
         (json.dumps(line()).partition(', "decision_s"')[0], "line 3, cut off"),
         ("{", "line 3, cut off"),
+        # Cut in a name that a client sent, behind a brace in it.
+        (json.dumps(line(id="{a}")).partition('a}"')[0] + "a}", "line 3, cut off"),
     ],
 )
 def test_a_last_line_that_was_cut_off_is_passed_over(tmp_path, end, said):
@@ -155,6 +157,13 @@ def test_lines_cut_off_within_the_log_are_counted(tmp_path):
     with pytest.warns(TraceWarning, match=r"passed over 2 lines, from line 2 on, cut off"):
         found = list(served_lines(path))
     assert [row.line for row in found] == [1, 3, 6]
+
+
+@pytest.mark.parametrize("text", ['{"a": ' + "[" * 100_000, '{"a": ' + "9" * 5000 + "}"])
+def test_what_json_cannot_read_has_its_place(tmp_path, text):
+    path = put(tmp_path, jsonl(line()) + text + "\n")
+    with pytest.raises(TraceError, match=r":2: not to be read"):
+        list(served_lines(path))
 
 
 def test_a_whole_last_line_needs_no_line_end(tmp_path):

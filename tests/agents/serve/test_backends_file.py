@@ -41,6 +41,11 @@ BAD = {
     "a port that is no number": (listed("http://a:one"), "http://a:one"),
     "a password": (listed("http://me:secret@a:1"), "password"),
     "a query": (listed("http://a:1?x=1"), "query"),
+    "nothing": ("", "lists no [[backend]]"),
+    "the same twice": (listed("http://a:1", "http://b:1", "http://a:1/"), "backend 3"),
+    "unknown hardware": (listed("http://a:1", extra='hardware = "A1000"\n'), "backend 1"),
+    "a line end in a URL": ('[[backend]]\nurl = "http://a:1\\n"\n', "backend 1"),
+    "nested without end": ("a = " + "[" * 20_000, "backends file"),
 }
 
 
@@ -52,6 +57,7 @@ def test_a_bad_file_is_named_with_what_is_wrong(bad: str, tmp_path: Path):
     with pytest.raises(ValueError, match=re.escape(str(file))) as caught:
         read_backends(file)
     assert named in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):

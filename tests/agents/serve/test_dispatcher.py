@@ -14,7 +14,7 @@ from running_router import QUICK, first, holding, quick
 
 from makespan.agents.serve.backend import Backend
 from makespan.agents.serve.config import BackendConfig, RouterConfig
-from makespan.agents.serve.dispatcher import FALLBACK, Assignment, Dispatcher, NoBackend
+from makespan.agents.serve.dispatcher import FALLBACK, Assignment, Dispatcher, NoBackend, Wait
 from makespan.agents.serve.status import HOLD
 from makespan.agents.serve.view import Incoming
 from makespan.baselines.llm import policy as baseline
@@ -272,13 +272,34 @@ async def held(desk: Desk, *requests: Incoming) -> tuple[Assignment, list[asynci
 @alone
 async def test_what_is_held_is_sent_when_something_ends():
     desk = Desk(2, lambda: holding, MAY_HOLD)
-    running, (task,) = await held(desk, incoming(1))
+    running, wait = await desk.route(number=99), Wait()
+    task = desk.ask(1, wait=wait)
+    await settled()
     desk.now = 2.5
     desk.end(running)
-    assignment = await soon(task)
-    assert assignment.held_s == 2.5
+    await soon(task)
+    assert wait.choice is not None
+    assert (wait.held_s, wait.choice.chosen) == (2.5, "http://b0:1")
     assert waiting(desk) == (0, 0)
     assert [chosen for _, chosen, _ in desk.decided][1:] == [HOLD, "http://b0:1"]
+
+
+@alone
+async def test_what_is_held_and_lost_is_told_too():
+    desk = Desk(2, lambda: holding, MAY_HOLD)
+    await desk.route(number=99)
+    waits = [Wait(), Wait()]
+    tasks = [desk.ask(k, wait=wait) for k, wait in enumerate(waits)]
+    await settled()
+    desk.now = 2.5
+    tasks[0].cancel()  # its client left
+    await settled()
+    desk.now = 3.5
+    desk.dispatcher.use([])  # nobody is left
+    with pytest.raises(NoBackend):
+        await soon(tasks[1])
+    assert [w.held_s for w in waits] == [2.5, 3.5]
+    assert [w.choice and w.choice.chosen for w in waits] == [HOLD, HOLD]
 
 
 @pytest.mark.parametrize("verdict", [True, False, None])

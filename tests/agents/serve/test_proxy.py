@@ -24,6 +24,7 @@ from fault_backends import (
     answer_of,
     body_of,
     chunk,
+    closed_port,
     events_head,
     events_of,
     eventually,
@@ -244,6 +245,80 @@ async def test_a_connection_that_is_closed_ends_the_request_at_the_server(begun:
         writer.close()
         await soon(call.left.wait())
         await eventually(lambda: live.router.status()["totals"]["cancelled"] == 1)
+
+
+@alone
+async def test_a_client_that_leaves_while_it_is_held_is_logged_as_held(tmp_path: Path):
+    gate = Gate()
+    async with (
+        servers(gate) as (server,),
+        routing(
+            server, policy=lambda: holding, settings=quick(hold=True), log=tmp_path / "log"
+        ) as live,
+    ):
+        first = live.ask(CHAT, True)
+        await eventually(lambda: first.parts)
+        held = live.ask(CHAT, True)
+        await eventually(lambda: live.dispatcher.held == 1)
+        held.leave()
+        await held.done()
+        (line,) = live.lines()
+        assert (line.outcome, line.choice, line.backend) == ("cancelled", "hold", None)
+        assert 0 < line.held_s <= line.e2e_s
+        gate.open.set()
+        await first.done()
+
+
+@pytest.mark.parametrize("endpoint", STREAMING)
+@alone
+async def test_the_first_token_is_not_the_first_byte(endpoint: str, tmp_path: Path):
+    """Servers keep a connection alive with comments, and `/v1/responses` begins with news."""
+    news = b'event: x\ndata: {"type":"response.created"}\n\n' if endpoint == RESPONSES else b""
+    gate = asyncio.Event()
+
+    async def behave(call):
+        await call.send(EVENTS_HEAD, chunk(b": ping\n\n" + news))
+        await gate.wait()
+        await call.send(*map(chunk, events_of(endpoint)), END)
+        call.keep = True
+
+    async with servers(behave) as (server,), routing(server, log=tmp_path / "log") as live:
+        asked = live.ask(endpoint, True)
+        await eventually(lambda: asked.parts)
+        await asyncio.sleep(0.02)
+        gate.set()
+        await asked.done()
+        (line,) = live.lines()
+        assert line.ttft_s is not None
+        assert line.ttft_s >= 0.02
+
+
+@alone
+async def test_an_error_does_not_say_where_the_backend_is():
+    url = closed_port()
+    async with routing(url) as live:
+        asked = await live.get()
+        assert asked.status == 502
+        assert "it cannot be reached" in asked.error["message"]
+        assert url.rpartition(":")[2] not in asked.error["message"]
+
+
+@pytest.mark.parametrize("status", [408, 429, 503])
+@alone
+async def test_what_nobody_answered_has_failed(status: int):
+    busy = saying(whole(b"{}", f"{status} Busy"), keep=True)
+    async with servers(busy) as (server,), routing(server) as live:
+        assert (await live.get()).status == status
+        assert live.totals()["failed"] == 1
+
+
+@alone
+async def test_a_model_with_a_long_name_is_not_logged_at_length(tmp_path: Path):
+    async with servers(good) as (server,), routing(server, log=tmp_path / "log") as live:
+        body = json.dumps({"model": "m" * 10_000, "prompt": "x"}).encode()
+        await live.get(COMPLETIONS, body=body)
+        assert server.calls[0].body == body
+        assert live.lines()[0].model == "m" * 256
 
 
 @alone

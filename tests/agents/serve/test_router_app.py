@@ -24,6 +24,7 @@ from fault_backends import (
 )
 from running_router import QUICK, Listening, listening, quick, routing
 
+from makespan.agents.serve import monitor
 from makespan.agents.serve.config import Keys
 
 KEYS = Keys(client="let me in", admin="I decide", backend="of the servers")
@@ -87,6 +88,24 @@ async def test_models_are_those_of_all_servers_once():
     ):
         asked = await live.get("/v1/models", method="GET")
         assert [model["id"] for model in json.loads(asked.body)["data"]] == ["a", "b", "c"]
+
+
+@alone
+async def test_models_that_are_loaded_later_are_routed_to(monkeypatch):
+    """As adapters are: they are looked for again from time to time."""
+    named = ["base"]
+
+    async def listing(call):
+        data = {"data": [{"id": name} for name in named]}
+        await call.send(whole(json.dumps(data).encode()))
+        call.keep = True
+
+    monkeypatch.setattr(monitor, "MODELS_PERIOD_S", 0.005)
+    async with servers(Server(models=listing)) as (server,), routing(server) as live:
+        backend = live.backend(server.url)
+        await eventually(lambda: backend.models == {"base"})
+        named.append("adapter")
+        await eventually(lambda: backend.models == {"base", "adapter"})
 
 
 @alone
@@ -162,6 +181,25 @@ async def test_administration_takes_its_own_key_and_does_not_exist_without():
             assert (await administer(live, "GET", {}, KEYS.client)).status == 401
         async with routing(server) as live:
             assert (await administer(live, "GET", {}, "")).status == 404
+
+
+@alone
+async def test_a_browser_cannot_be_made_to_administer():
+    """It sends a password that it was once given by itself, also for the forms of other sites."""
+    async with servers(Server()) as (server,), routing(server, keys=KEYS) as live:
+        body = json.dumps({"url": "http://evil:1"}).encode()
+        asked = await live.get("/admin/backends", body=body, headers=basic(KEYS.admin))
+        assert asked.status == 401
+        assert asked.header("www-authenticate") == 'Bearer realm="makespan"'
+        assert live.router.urls() == [server.url]
+
+
+@alone
+async def test_a_wrong_key_is_counted():
+    async with servers(Server()) as (server,), routing(server, keys=KEYS) as live:
+        await live.get(CHAT, headers=bearer("wrong"))
+        assert live.totals() == {"requests": 1, "rejected": 1}
+        assert b'code="401"' in live.router.metrics()[0]
 
 
 # What a client may send.

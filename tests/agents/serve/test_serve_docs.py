@@ -10,9 +10,8 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from makespan.agents.serve.app import ROUTED
 from makespan.agents.serve.config import FORWARDED, RouterConfig
-from makespan.agents.serve.exporter import Exporter
+from makespan.agents.serve.exporter import ENDPOINTS, Exporter
 from makespan.agents.serve.status import BackendState
 from makespan.experiments.serve import KEYS, ServeConfig
 
@@ -86,7 +85,7 @@ def test_alerts_are_about_metrics_that_exist():
 
 
 def test_endpoints_headers_and_secrets_are_named():
-    names = [*ROUTED, *KEYS.values(), "x-makespan-backend", "x-session-id", "x-slo-class"]
+    names = [*ENDPOINTS, *KEYS.values(), "x-makespan-backend", "x-session-id", "x-slo-class"]
     assert [name for name in names if f"`{name}" not in SERVE and f" {name}`" not in SERVE] == []
 
 

@@ -3,13 +3,14 @@
 import json
 from dataclasses import replace
 from math import inf, nan
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from makespan.agents.serve import breaker
 from makespan.agents.serve.status import DECISIONS, HOLD, WINDOW, BackendState, Status, Window
 
 A = BackendState("http://a:8000", True, "", "closed", 3, 900, 1_200, 2.0, 1.0, 0.25, 0.05)
@@ -17,7 +18,7 @@ B = replace(A, url="http://b:8000", up=False, why="unhealthy", breaker="half-ope
 
 
 def status() -> Status:
-    return Status("lmetric", ["agent"], now=100.0)
+    return Status("lmetric", ["agent"], old_after_s=10.0, now=100.0)
 
 
 def test_the_snapshot_is_the_document_that_the_page_reads():
@@ -28,11 +29,13 @@ def test_the_snapshot_is_the_document_that_the_page_reads():
     router.retried()
     router.ended("finished")
     router.answered(A.url, "finished", 0.05, 2.0)
-    assert router.snapshot(101.0, [A, B], held=2, draining=False) == {
+    assert router.snapshot(101.0, [A, B], held=2, queued=5, draining=False) == {
         "policy": "lmetric",
         "shadow": ["agent"],
         "uptime_s": 1.0,
+        "old_after_s": 10.0,
         "held": 2,
+        "queued": 5,
         "in_flight": 7,
         "draining": False,
         "totals": {
@@ -98,7 +101,7 @@ def test_the_snapshot_is_the_document_that_the_page_reads():
 @pytest.mark.parametrize("unknown", [nan, inf])
 def test_what_is_unknown_is_null(unknown: float):
     state = replace(A, running=unknown, waiting=unknown, kv_usage=unknown, gauge_age_s=unknown)
-    text = json.dumps(status().snapshot(100.0, [state], 0, False), allow_nan=False)
+    text = json.dumps(status().snapshot(100.0, [state], 0, 0, False), allow_nan=False)
     (backend,) = json.loads(text)["backends"]
     names = ("running", "waiting", "kv_usage", "gauge_age_s")
     assert [backend[name] for name in names] == [None] * 4
@@ -116,9 +119,9 @@ def test_numbers_of_numpy_become_json():
     )
     router = status()
     router.decision(100.0, "r", counts[3], A.url, {}, np.float64(1e-3))
-    text = json.dumps(router.snapshot(100.0, [state], counts[4], False), allow_nan=False)
+    text = json.dumps(router.snapshot(100.0, [state], counts[4], counts[3], False), allow_nan=False)
     assert json.loads(text) == {
-        **status().snapshot(100.0, [A], 1, False),
+        **status().snapshot(100.0, [A], 1, 7, False),
         "decision_ms": {"p50": 1.0, "p99": 1.0},
         "decisions": [
             {"t": 0.0, "id": "r", "prompt_tokens": 7, "choice": A.url, "shadow": {}, "ms": 1.0}
@@ -130,13 +133,13 @@ def test_the_newest_decisions_come_first_and_old_ones_go():
     router = status()
     for number in range(DECISIONS + 5):
         router.decision(100.0 + number, str(number), 1, A.url, {}, 1e-4)
-    decisions = router.snapshot(200.0, [A], 0, False)["decisions"]
+    decisions = router.snapshot(200.0, [A], 0, 0, False)["decisions"]
     assert [decision["id"] for decision in decisions] == [str(n) for n in range(24, 4, -1)]
 
 
 def test_the_snapshot_is_not_changed_by_what_comes_later():
     router = status()
-    before = router.snapshot(101.0, [A], 0, False)
+    before = router.snapshot(101.0, [A], 0, 0, False)
     text = json.dumps(before)
     router.decision(101.0, "later", 1, A.url, {}, 1e-4)
     router.ended("failed")
@@ -144,15 +147,19 @@ def test_the_snapshot_is_not_changed_by_what_comes_later():
     assert json.dumps(before) == text
 
 
-def test_latencies_are_kept_of_what_they_mean_something_for():
+def test_times_that_are_none_are_not_kept():
     router = status()
-    router.answered(A.url, "finished", None, 4.0)
-    router.answered(A.url, "cancelled", 0.2, 0.3)
-    router.answered(A.url, "failed", None, 60.0)
-    (backend,) = router.snapshot(100.0, [A], 0, False)["backends"]
-    assert backend["served"] == 1
-    assert backend["ttft_ms"]["p50"] == 200.0
-    assert backend["e2e_ms"] == {"p50": 4_000.0, "p99": 4_000.0}
+    router.answered(A.url, "finished", 0.2, 4.0)
+    router.answered(A.url, "finished", None, 6.0)
+    router.answered(A.url, "failed", None, None)
+    (backend,) = router.snapshot(100.0, [A], 0, 0, False)["backends"]
+    assert backend["served"] == 2
+    assert backend["ttft_ms"] == {"p50": 200.0, "p99": 200.0}
+    assert backend["e2e_ms"] == {"p50": 4_000.0, "p99": 6_000.0}
+
+
+def test_states_of_breakers_are_those_of_the_breaker():
+    assert get_type_hints(BackendState)["breaker"] is breaker.State
 
 
 def test_a_removed_backend_starts_anew():
@@ -161,7 +168,7 @@ def test_a_removed_backend_starts_anew():
     router.answered(A.url, "finished", 0.1, 1.0)
     router.removed(A.url)
     router.removed("http://never:1")
-    (backend,) = router.snapshot(100.0, [A], 0, False)["backends"]
+    (backend,) = router.snapshot(100.0, [A], 0, 0, False)["backends"]
     assert (backend["chosen"], backend["served"], backend["ttft_ms"]["p50"]) == (0, 0, None)
 
 

@@ -26,10 +26,10 @@ Script = Callable[[Tab, "Server"], Awaitable[None]]
 
 def answer(*backends: BackendState, events: Callable[[Status], None] | None = None, **more: Any):
     """What `/status` says of a router with these backends."""
-    status = Status("lmetric", ["agent"], now=0.0)
+    status = Status("lmetric", ["agent"], old_after_s=10.0, now=0.0)
     if events is not None:
         events(status)
-    return {**status.snapshot(65.0, backends, held=0, draining=False), **more}
+    return {**status.snapshot(65.0, backends, held=0, queued=0, draining=False), **more}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -195,6 +195,33 @@ def test_what_is_unknown_is_a_dash(visit):
         assert page.complaints == []
 
     visit(answer(state), script)
+
+
+@in_browser
+def test_the_router_says_from_which_age_gauges_are_old(visit):
+    ages = "[...document.querySelectorAll('#backends tr')].map(row => row.children[9].className)"
+
+    async def script(page: Tab, server: Server) -> None:
+        await page.until(shown(9, "2.5 s", "12 s"))
+        assert await page.value(ages) == ["calm", "warn"]
+        server.say(answer(young, old, old_after_s=2.0))
+        await page.until(shown(9, "2 s", "12 s"))
+        assert await page.value(ages) == ["warn", "warn"]
+        server.say(answer(young, old, old_after_s=30.0))
+        await page.until(shown(9, "2.5 s", "12.0 s"))
+        assert await page.value(ages) == ["calm", "calm"]
+
+    young, old = replace(A, gauge_age_s=2.5), replace(A, url="http://b:8000", gauge_age_s=12.0)
+    visit(answer(young, old), script)
+
+
+@in_browser
+def test_what_waits_in_the_router_is_shown(visit):
+    async def script(page: Tab, server: Server) -> None:
+        await page.until(f"{FIGURES}['Queued'] === '1,024'")
+        assert (await page.value(FIGURES))["Held"] == "7"
+
+    visit(answer(A, held=7, queued=1024), script)
 
 
 @in_browser

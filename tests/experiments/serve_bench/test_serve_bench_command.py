@@ -40,6 +40,26 @@ parser.add_argument("--worker-urls", nargs="+")
 asyncio.run(main(parser.parse_args()))
 """
 
+REFUSER = """
+import http.server, itertools, sys
+
+turns = itertools.count()
+
+class Refuser(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(503 if next(turns) else 200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Refuser).serve_forever()
+"""
+"""Answers the first request, hence counts as started, and refuses all others."""
+
 BROKEN = """
 import sys
 print("reading the configuration")
@@ -103,6 +123,7 @@ def test_everything_that_starts_is_measured(outcome):
         assert measured["errors"] == {}
         assert measured["requests_per_s"] == max(measured["requests_per_s_at"].values())
         assert measured["chunks_per_s"] == max(measured["chunks_per_s_at"].values())
+        assert 0 < measured["client_busy"] < 1.2
         assert all(measured[f"{what}_p99_ms"] > 0 for what in ("answer", "first_chunk", "chunk"))
 
 
@@ -112,6 +133,18 @@ def test_memory_is_that_of_routers_after_so_many_requests(outcome):
     for marks in memory.values():
         assert [asked for asked, _ in marks] == [0, 20, 40]
         assert all(mb > 5 for _, mb in marks)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_cpu_time_is_that_of_routers_for_each_request_and_chunk(outcome):
+    rounds = {name: found["rounds"][0] for name, found in outcome["systems"].items()}
+    direct = rounds.pop("direct")
+    assert direct["cpu_us_per_request"] is direct["cpu_us_per_chunk"] is None
+    for figures in rounds.values():
+        for what in ("request", "chunk"):
+            assert figures[f"cpu_us_per_{what}_at"] == {2: figures[f"cpu_us_per_{what}"]}
+            assert 0 <= figures[f"cpu_us_per_{what}"] < 100_000  # 0: less than a tick of 10 ms
+    assert rounds["makespan round_robin"]["cpu_us_per_request"] > 1
 
 
 def test_who_does_not_start_is_left_out_with_the_reason(outcome):
@@ -124,6 +157,11 @@ def test_the_commands_are_told(outcome):
     told = outcome["systems"]["vllm-router cache_aware"]["command"]
     assert told[told.index("--policy") + 1] == "cache_aware"
     assert len([word for word in told if word.startswith("http://127.0.0.1:")]) == 4
+
+
+def test_our_router_is_as_silent_as_the_others(outcome):
+    told = outcome["systems"]["makespan round_robin"]["command"]
+    assert told[told.index("--access-log") + 1] == "off"
 
 
 def test_without_peers_they_are_named():
@@ -151,6 +189,25 @@ def test_our_own_router_must_start(tmp_path, monkeypatch, capsys):
     printed = json.loads(capsys.readouterr().out)
     assert "no_such_policy" in printed["left_out"]["makespan no_such_policy"]
     assert list(printed["systems"]) == ["direct"]
+
+
+def test_requests_that_fail_are_an_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(systems, "MAKESPAN_POLICIES", ())
+    monkeypatch.setattr(systems, "PEER_POLICIES", ("round_robin",))
+    peers = install(tmp_path, vllm_router=REFUSER)
+    assert command.main(["--quick", "--peers", str(peers)]) == 1
+    printed = capsys.readouterr()
+    row = [line for line in printed.out.splitlines() if line.startswith("vllm-router")][-1]
+    failed = row.split()[-1]
+    error = f"error: requests failed: {failed} at vllm-router round_robin (status 503)"
+    assert [line for line in printed.err.splitlines() if "error" in line] == [error]
+
+
+def test_failures_are_counted_by_system_over_all_rounds():
+    rounds = [{"errors": {"status 503": 2_000}}, {"errors": {"no answer": 1, "status 503": 1}}]
+    found = {"direct": {"rounds": [{"errors": {}}]}, "router": {"rounds": rounds}}
+    assert command.failures(found) == "2,002 at router (status 503; no answer)"
+    assert command.failures({"direct": found["direct"]}) == ""
 
 
 def test_tables_are_printed(monkeypatch, capsys):

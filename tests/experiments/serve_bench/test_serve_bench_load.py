@@ -79,6 +79,24 @@ def test_a_closed_loop_of_some_seconds_counts_chunks_too(urls):
     assert found["answers"] > 3
     assert found["errors"] == {}
     assert found["chunks_per_s"] > found["requests_per_s"] > 0
+    assert found["chunks"] == 2 * found["answers"]
+
+
+def test_a_closed_loop_tells_how_busy_the_client_is():
+    async def answer(writer, body):
+        await asyncio.sleep(0.05)
+        writer.write(OK)
+
+    idle = answered_by(answer, seconds=0.3)["client_busy"]
+
+    async def answer_slowly(writer, body):
+        end = load.time.process_time() + 0.05  # of the client's process, in this test
+        while load.time.process_time() < end:
+            pass
+        writer.write(OK)
+
+    assert 0 <= idle < 0.5
+    assert idle < answered_by(answer_slowly, seconds=0.3)["client_busy"] < 1.2
 
 
 def test_streamed_answers_have_three_latencies(urls):

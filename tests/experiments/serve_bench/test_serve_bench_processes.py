@@ -1,19 +1,38 @@
-"""Processes end with their block, and their memory is that of the whole tree."""
+"""Processes end with their block, and their memory and CPU time are those of the whole tree."""
 
 import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from makespan.experiments.serve_bench import processes
-from makespan.experiments.serve_bench.processes import output, process, tree_memory_mb
+from makespan.experiments.serve_bench.processes import output, process, tree_cpu_s, tree_memory_mb
 
 CHILD = "import sys; text = b'x' * (60 << 20); print('ready', flush=True); sys.stdin.read()"
 PARENT = f"""
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdin=subprocess.PIPE)
+print(child.pid, flush=True)
+child.wait()
+"""
+BUSY_CHILD = """
+import time
+while time.process_time() < 0.3: pass
+print("ready", flush=True)
+input()
+"""
+BUSY = f"""
+import subprocess, sys, threading, time
+child = subprocess.Popen([{sys.executable!r}, "-c", {BUSY_CHILD!r}], stdin=subprocess.PIPE)
+def work():
+    while time.thread_time() < 0.3: pass
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
 print(child.pid, flush=True)
 child.wait()
 """
@@ -31,6 +50,14 @@ def is_there(pid):
     return state.stdout.strip()[:1] not in ("", "Z")
 
 
+def ends(pid):
+    """Whether a process that was killed is gone soon: giving memory back takes a while."""
+    deadline = time.monotonic() + 10
+    while is_there(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not is_there(pid)
+
+
 def test_memory_is_that_of_all_descendants_which_end_too():
     with process([sys.executable, "-c", PARENT]) as parent:
         assert parent.stdout is not None
@@ -40,7 +67,27 @@ def test_memory_is_that_of_all_descendants_which_end_too():
         both, alone = tree_memory_mb(parent.pid), tree_memory_mb(child)
         assert both > alone > 60
         assert is_there(child)
-    assert not is_there(child)
+    assert ends(child)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_cpu_time_is_that_of_all_threads_and_descendants(tmp_path):
+    odd_name = tmp_path / "a) b 1"
+    odd_name.symlink_to(sys.executable)
+    with process([str(odd_name), "-c", BUSY]) as parent:
+        assert parent.stdout is not None
+        child = int(min(parent.stdout.readline() for _ in range(2)))
+        both, alone = tree_cpu_s(parent.pid), tree_cpu_s(child)
+    assert both is not None
+    assert alone is not None
+    assert alone > 0.25
+    assert both - alone > 0.25
+    assert tree_cpu_s(parent.pid) == 0  # it has ended
+
+
+def test_cpu_time_is_not_known_without_proc(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda _: False)
+    assert tree_cpu_s(os.getpid()) is None
 
 
 def test_who_does_not_listen_is_ended(monkeypatch):
