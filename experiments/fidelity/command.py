@@ -26,7 +26,10 @@ from makespan.experiments.fidelity.sources import Check, Sources
 from makespan.experiments.watching import progress, warnings_in_a_line
 from makespan.traces import TraceWarning
 
-WORLDS = {"llm": "makespan.experiments.fidelity.llm:CHECKS"}
+WORLDS = {
+    "llm": "makespan.experiments.fidelity.llm:CHECKS",
+    "jobshop": "makespan.experiments.fidelity.jobshop:CHECKS",
+}
 """World -> its checks."""
 
 LIVE = {"llm": "makespan.experiments.live.fidelity:rows"}

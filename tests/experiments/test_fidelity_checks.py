@@ -1,4 +1,4 @@
-"""The checks of the LLM world: they pass, the README shows what they say, and they can fail."""
+"""The checks of all worlds: they pass, the README shows what they say, and they can fail."""
 
 import functools
 import json
@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from makespan.experiments.fidelity import published, queueing, recorded_run, table
-from makespan.experiments.fidelity.llm import CHECKS
+from makespan.experiments.fidelity import jobshop, llm, published, queueing, recorded_run, table
 from makespan.experiments.fidelity.row import Missing, Row
 from makespan.experiments.fidelity.scheduler import checks
 from makespan.experiments.fidelity.sources import Sources
+
+CHECKS = llm.CHECKS | jobshop.CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data" / "llm"
