@@ -122,7 +122,7 @@ def test_simulators_know_neither_gymnasium_nor_networks(path: Path):
 def test_third_party_imports_are_declared():
     """What the rooms import is a dependency, or in an extra that users install."""
     extras = PROJECT["project"]["optional-dependencies"]
-    installed = (extras[extra] for extra in ("render", "agents", "scale", "serve"))
+    installed = (extras[extra] for extra in ("render", "agents", "scale", "serve", "solve"))
     requirements = [*PROJECT["project"]["dependencies"], *chain.from_iterable(installed)]
     declared = {normalised(requirement) for requirement in requirements}
     distributions = packages_distributions()

@@ -42,8 +42,12 @@ class Schedule:
         """When the last operation ends."""
         return int(self.end.max())
 
-    def validate(self) -> None:
+    def validate(self, blocking: bool = False) -> None:
         """See that nothing is wrong with it.
+
+        Args:
+            blocking: a job stays on its machine until it goes on to the next one. It may do so in
+                the moment in which the job there leaves, so jobs may swap.
 
         Raises:
             ValueError: something is; the message names the rule, and jobs and operations, from 0.
@@ -64,23 +68,30 @@ class Schedule:
         released = np.isin(np.arange(shop.operations), begun)
         self._require(~released | (self.start >= ready), "begins before its job is released")
         self._require(released | (self.start >= ready), "begins before the one before it ends")
-        self._validate_machines()
+        self._validate_machines(self._leaves() if blocking else self.end)
 
     def _require(self, good: np.ndarray, rule: str) -> None:
         if not good.all():
             raise ValueError(f"{self._name(int(good.argmin()))} {rule}")
 
-    def _validate_machines(self) -> None:
-        """No machine does two operations at once; what takes no time is never in the way."""
-        takes = np.flatnonzero(self.end > self.start)
+    def _leaves(self) -> np.ndarray:
+        """int64 (operations,): when the job leaves the machine."""
+        leaves = np.concatenate([self.start[1:], self.end[-1:]])
+        last = self.shop.first_operation[1:] - 1
+        leaves[last] = self.end[last]
+        return leaves
+
+    def _validate_machines(self, leaves: np.ndarray) -> None:
+        """No machine has two operations at once; what takes no time is never in the way."""
+        takes = np.flatnonzero(leaves > self.start)
         order = takes[np.lexsort((self.start[takes], self.machine[takes]))]
         before, after = order[:-1], order[1:]
         same = self.machine[before] == self.machine[after]
-        overlap = same & (self.start[after] < self.end[before])
+        overlap = same & (self.start[after] < leaves[before])
         if overlap.any():
             at = int(overlap.argmax())
             one, other = self._name(int(before[at])), self._name(int(after[at]))
-            raise ValueError(f"machine {self.machine[after[at]]} does {one} and {other} at once")
+            raise ValueError(f"machine {self.machine[after[at]]} has {one} and {other} at once")
 
     def _name(self, operation: int) -> str:
         job = int(self.shop.job[operation])

@@ -23,8 +23,8 @@ def test_a_schedule_knows_its_ends():
     [
         ([0, 2, 3, 7], "job 0, operation 1 begins before the one before it ends"),
         ([-1, 5, 3, 7], "job 0, operation 0 begins before its job is released"),
-        ([0, 5, 2, 7], "machine 0 does job 0, operation 0 and job 1, operation 0 at once"),
-        ([0, 5, 3, 6], "machine 1 does job 0, operation 1 and job 1, operation 1 at once"),
+        ([0, 5, 2, 7], "machine 0 has job 0, operation 0 and job 1, operation 0 at once"),
+        ([0, 5, 3, 6], "machine 1 has job 0, operation 1 and job 1, operation 1 at once"),
         ([0, 5, 3], "start must say something of each of 4 operations"),
     ],
 )
@@ -53,8 +53,18 @@ def test_an_operation_is_done_by_an_option_of_its_own():
     Schedule(shop, np.array([0, 5]), np.array([1, 2])).validate()
     with pytest.raises(ValueError, match="job 0, operation 0 is done by no option of its own"):
         Schedule(shop, np.array([0, 0]), np.array([2, 2])).validate()
-    with pytest.raises(ValueError, match="machine 1 does"):
+    with pytest.raises(ValueError, match="machine 1 has"):
         Schedule(shop, np.array([0, 0]), np.array([1, 2])).validate()
+
+
+def test_where_nothing_lies_between_machines_a_job_blocks_its_own():
+    shop = JobShop.of([[(0, 2), (1, 2)], [(1, 3), (0, 1)]])
+    swapped = Schedule.plain(shop, np.array([0, 3, 0, 3]))
+    swapped.validate(blocking=True)  # both go on at 3
+    late = Schedule.plain(shop, np.array([0, 4, 0, 3]))
+    late.validate()
+    with pytest.raises(ValueError, match="machine 0 has job 0, operation 0 and job 1, operation 1"):
+        late.validate(blocking=True)
 
 
 def test_what_takes_no_time_is_in_nobodys_way():
