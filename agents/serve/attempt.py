@@ -123,6 +123,7 @@ class Attempt:
                 events = await _next_events(answer, cutter)
             rest = cutter.rest()
             meter.feed(rest)
+            self._exchange.output_tokens = meter.tokens
             if not (answer.delimited or meter.done):
                 raise UpstreamError("broken", "the stream ended without its last event")
         except UpstreamError as error:

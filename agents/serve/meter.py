@@ -18,8 +18,8 @@ TEXTS = re.compile(
 """What the model wrote, as JSON has it: a text in a text has its quotes escaped, and is not found.
 Parsing the whole of every event would take four times as long."""
 
-LONGEST_PARSED = 2**20
-"""Bytes of JSON that are parsed; of what is longer only the beginning and the end are looked at."""
+LONGEST_READ = 2**20
+"""Bytes that are looked through; of what is longer the beginning and the end, for usage only."""
 
 MODELS = 256
 """Models of which the bytes per token are known; more push out the one not seen for longest."""
@@ -109,7 +109,7 @@ class TokenMeter:
         """Look at an answer that was not streamed; its tokens."""
         text = text_of(body)
         self._bytes = len(utf8(text))
-        found = COUNTED.findall(body[-LONGEST_PARSED:]) or COUNTED.findall(body[:LONGEST_PARSED])
+        found = COUNTED.findall(body[-LONGEST_READ:]) or COUNTED.findall(body[:LONGEST_READ])
         if found:
             self._say(int(found[-1]))
         else:
@@ -157,7 +157,7 @@ class TokenMeter:
 
 def text_of(data: bytes) -> str:
     """What the model wrote in an answer, or in an event of one; empty if there is none."""
-    found = TEXTS.findall(data) if len(data) <= LONGEST_PARSED else []
+    found = TEXTS.findall(data) if len(data) <= LONGEST_READ else []
     # Some servers say the same under two names.
     texts = found if b"reasoning_content" not in data else list(dict.fromkeys(found))
     return "".join(map(_unescaped, texts))

@@ -8,7 +8,7 @@ from fault_backends import CHAT, COMPLETIONS, RESPONSES, STREAMING, answer_of, e
 from hypothesis import given
 from hypothesis import strategies as st
 
-from makespan.agents.serve.meter import LONGEST_PARSED, MODELS, TextTokens, TokenMeter, text_of
+from makespan.agents.serve.meter import LONGEST_READ, MODELS, TextTokens, TokenMeter, text_of
 from makespan.agents.serve.prompt import BYTES_PER_TOKEN, TokenCounter
 
 
@@ -187,7 +187,7 @@ def test_any_bytes_are_counted_without_harm(chunks: list[bytes]):
         ({"choices": [{"delta": {"content": [1]}}, 3]}, ""),
         ({"type": "response.output_text.delta", "delta": "a"}, "a"),
         ({"data": [{"embedding": [1.0]}]}, ""),
-        ({"choices": [{"text": "a" * LONGEST_PARSED}]}, ""),
+        ({"choices": [{"text": "a" * LONGEST_READ}]}, ""),
         (["choices"], ""),
     ],
 )
