@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
 from makespan.envs.core.registry import unknown_name
 
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE)
         return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(version("makespan"))
+        return 0
     if arguments[0] not in COMMANDS:
         print(f"error: {unknown_name('command', arguments[0], COMMANDS)}", file=sys.stderr)
         return 2

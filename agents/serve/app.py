@@ -97,7 +97,8 @@ def _opens(sent: bytes, key: str, schemes: Collection[bytes]) -> bool:
 
 
 def _unauthorized(schemes: Collection[bytes]) -> Response:
-    body = error_body(401, "a valid API key is needed: authorization: Bearer KEY")
+    whose = "the administrator's key" if schemes == SCRIPTS else "a valid API key"
+    body = error_body(401, f"{whose} is needed: authorization: Bearer KEY")
     # The last one: browsers ask people for a password where it is the basic one.
     headers = {"www-authenticate": f'{[*schemes][-1].decode().title()} realm="makespan"'}
     return Response(body, 401, headers, "application/json")

@@ -49,6 +49,8 @@ class BackendConfig:
         bare = not (set("?#") & set(self.url) or parts.username or parts.password)
         # Not the URL: it may have a password in it.
         _require(bare, f"backend {parts.hostname!r} must have neither a query nor a password")
+        begun = parts.path.endswith("/v1")
+        _require(not begun, f"backend {self.url!r}: leave out /v1, with which endpoints begin")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The server that the router runs in: uvicorn, with limits on what a client may send before it is
 answered."""
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from makespan.agents.serve.app import application
 from makespan.agents.serve.config import LimitConfig, TimeoutConfig
 from makespan.agents.serve.router import Router
+
+log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 75
 BACKLOG = 4096
@@ -94,6 +97,9 @@ class Server(uvicorn.Server):
             self._told(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     def handle_exit(self, sig: int, frame: Any) -> None:
+        if not self._router.draining:
+            drain_s = self._router.settings.timeouts.drain_s
+            log.info("stopping: what is in flight has %g s to end (--timeouts.drain-s)", drain_s)
         self._router.draining = True
         super().handle_exit(sig, frame)
 

@@ -16,7 +16,7 @@ from makespan.experiments.serve_bench.fake_backend import MODEL
 from makespan.experiments.serve_bench.processes import process, tree_cpu_s, tree_memory_mb
 
 MAKESPAN_POLICIES = ("round_robin", "lmetric", "agent")
-PEER_POLICIES = ("round_robin", "power_of_two", "cache_aware")
+PEER_POLICIES = ("round_robin", "cache_aware")
 
 PEERS = {"vllm-router": (), "sglang-router": ("launch",)}
 """Distribution on PyPI, and name of its command -> the first arguments."""

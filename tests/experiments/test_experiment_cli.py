@@ -2,6 +2,7 @@
 
 import pytest
 
+import makespan
 from makespan.baselines.llm import POLICIES
 from makespan.experiments import cli
 
@@ -14,6 +15,11 @@ def test_commands_are_dispatched_with_the_rest_of_the_line(tmp_path, monkeypatch
         cli.main(["bench", "--help"])
     assert exit_.value.code == 0
     assert "makespan bench" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == makespan.__version__
 
 
 def test_every_command_exists():

@@ -286,6 +286,12 @@ def test_a_password_in_a_url_is_not_repeated():
     assert "swordfish" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["http://a:1/v1", "http://a:1/v1/", "http://a:1/llm/v1"])
+def test_what_endpoints_begin_with_is_left_out_of_a_url(url: str):
+    with pytest.raises(ValueError, match="leave out /v1"):
+        BackendConfig(url)
+
+
 def test_a_backend_runs_on_what_the_command_line_names_by_default():
     assert BackendConfig("http://a").replica == ReplicaConfig("A100", "")
     other = ReplicaConfig("H100", "Llama-3-8B")
