@@ -22,6 +22,9 @@ from makespan.envs.llm.replica import step_time
 from makespan.envs.llm.state import RECENT_LENGTH
 from makespan.traces.workload import HASH_BLOCK_TOKENS
 
+NOTHING = np.zeros(0, IN_FLIGHT)
+"""What a replica holds that holds nothing."""
+
 INDEX_BLOCKS = 31_250
 """Prompt blocks that are remembered per replica: `FleetConfig.prefix_index_blocks`."""
 
@@ -127,7 +130,7 @@ class _InFlight:
             later.row -= 1
 
     def rows(self) -> np.ndarray:
-        return self._rows[: len(self._sent)].copy()
+        return self._rows[: len(self._sent)].copy() if self._sent else NOTHING
 
 
 class _Recent:
@@ -293,6 +296,7 @@ class LiveFleet:
         self._can_hold = can_hold
         self._now = nan
         self._matched: tuple[RequestView, np.ndarray] | None = None
+        self._rows: dict[int, np.ndarray] = {}
         self._meet_replicas()
         self._count_replicas()
 
@@ -319,6 +323,7 @@ class LiveFleet:
         if self.replicas != self._known:
             self._meet_replicas()
         self._count_replicas()
+        self._rows = {}
         self._now = now
         mask = self._mask(excluded)
         if not mask.any():
@@ -396,8 +401,13 @@ class LiveFleet:
         return self._matched[1]
 
     def in_flight(self, replica: int) -> np.ndarray:
-        """Rows of `IN_FLIGHT`, in the order in which they were sent."""
-        return self._known[replica].in_flight()
+        """Rows of `IN_FLIGHT`, in the order in which they were sent.
+
+        Made when a decision first asks: a policy may ask again for each of many replicas.
+        """
+        if replica not in self._rows:
+            self._rows[replica] = self._known[replica].in_flight()
+        return self._rows[replica]
 
     def recent(self, replica: int) -> np.ndarray:
         """Rows of `RECENT`, oldest first."""

@@ -1,0 +1,159 @@
+"""Schedules of projects, and the two ways of making one from priorities."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from makespan.envs.core.compiled import kernel
+from makespan.traces.jobshop.project import Project
+
+ProjectWay = Literal["serial", "parallel"]
+"""Ways of making a schedule (Kolisch, Serial and parallel resource-constrained project scheduling
+methods revisited, EJOR 90, 1996).
+
+`serial`: of the tasks that wait for nothing that is not scheduled, the one with the lowest priority
+is put where it first fits. Some optimal schedule is among these.
+
+`parallel`: time goes on; at every moment at which something ends, the tasks that could begin are
+begun in the order of their priorities, as far as they fit. No resource is idle that a task could
+have, and so the optimum may not be among these.
+"""
+
+PROJECT_WAYS: tuple[ProjectWay, ...] = get_args(ProjectWay)
+
+
+@dataclass(frozen=True)
+class ProjectSchedule:
+    """When each task begins: int64 (tasks,)."""
+
+    project: Project
+    start: np.ndarray
+
+    @property
+    def end(self) -> np.ndarray:
+        """int64 (tasks,)."""
+        return self.start + self.project.duration
+
+    @property
+    def makespan(self) -> int:
+        """When the last task ends."""
+        return int(self.end.max())
+
+    def validate(self) -> None:
+        """See that nothing is wrong with it.
+
+        Raises:
+            ValueError: something is; the message names the rule, and tasks and resources, from 0.
+        """
+        project = self.project
+        if self.start.shape != (project.tasks,) or (self.start < 0).any():
+            raise ValueError(f"needs a start from 0 on for each of {project.tasks} tasks")
+        before = np.repeat(np.arange(project.tasks), np.diff(project.first_successor))
+        early = self.start[project.successor] < self.end[before]
+        if early.any():
+            at = int(early.argmax())
+            one, other = before[at], project.successor[at]
+            raise ValueError(f"task {other} begins before task {one} ends")
+        for moment in np.unique(self.start).tolist():
+            running = (self.start <= moment) & (moment < self.end)
+            taken = project.demand[running].sum(axis=0)
+            if (taken > project.capacity).any():
+                r = int((taken > project.capacity).argmax())
+                raise ValueError(
+                    f"at {moment} tasks take {taken[r]} of resource {r}, which has "
+                    f"{project.capacity[r]}"
+                )
+
+
+def generate_project(project: Project, priority: np.ndarray, way: ProjectWay) -> ProjectSchedule:
+    """The schedule that these priorities make; the lowest number of equals.
+
+    Args:
+        priority: float64 (tasks,), finite; the lowest is first.
+        way: see `ProjectWay`.
+
+    Raises:
+        ValueError: the priorities are not one for each task, or there is no such way.
+    """
+    if priority.shape != (project.tasks,) or not np.isfinite(priority).all():
+        raise ValueError(f"needs {project.tasks} priorities that are finite")
+    if way not in PROJECT_WAYS:
+        raise ValueError(f"a schedule is made by {' or '.join(PROJECT_WAYS)}, not by {way!r}")
+    generator = _serial if way == "serial" else _parallel
+    start = np.empty(project.tasks, np.int64)
+    generator(
+        project.capacity,
+        project.duration,
+        project.demand,
+        project.first_successor,
+        project.successor,
+        np.bincount(project.successor, minlength=project.tasks),
+        priority.astype(np.float64),
+        start,
+    )
+    return ProjectSchedule(project, start)
+
+
+@kernel
+def _serial(capacity, duration, demand, first, successor, waits, priority, start):
+    """Fill `start`."""
+    tasks = len(duration)
+    free = np.empty((duration.sum() + 1, len(capacity)), np.int64)
+    free[:] = capacity
+    ready = np.zeros(tasks, np.int64)
+    done = np.zeros(tasks, np.bool_)
+    for _ in range(tasks):
+        task = -1
+        for other in range(tasks):
+            eligible = not done[other] and waits[other] == 0
+            if eligible and (task < 0 or priority[other] < priority[task]):
+                task = other
+        begin = ready[task]
+        moment = begin
+        while moment < begin + duration[task]:  # the first moment from which it fits to its end
+            if (free[moment] < demand[task]).any():
+                begin = moment + 1
+            moment += 1
+        for moment in range(begin, begin + duration[task]):
+            free[moment] -= demand[task]
+        start[task], done[task] = begin, True
+        for k in range(first[task], first[task + 1]):
+            after = successor[k]
+            waits[after] -= 1
+            ready[after] = max(ready[after], begin + duration[task])
+
+
+@kernel
+def _parallel(capacity, duration, demand, first, successor, waits, priority, start):
+    """Fill `start`."""
+    tasks = len(duration)
+    free = capacity.copy()
+    begun = np.zeros(tasks, np.bool_)
+    ended = np.zeros(tasks, np.bool_)
+    now, left = 0, tasks
+    while left > 0:
+        for task in range(tasks):
+            if begun[task] and not ended[task] and start[task] + duration[task] <= now:
+                ended[task] = True
+                free += demand[task]
+                for k in range(first[task], first[task + 1]):
+                    waits[successor[k]] -= 1
+        task = 0
+        while task >= 0:
+            task = -1
+            for other in range(tasks):
+                fits = not begun[other] and waits[other] == 0 and (demand[other] <= free).all()
+                if fits and (task < 0 or priority[other] < priority[task]):
+                    task = other
+            if task >= 0:
+                start[task], begun[task] = now, True
+                free -= demand[task]
+                left -= 1
+        following = -1
+        for other in range(tasks):
+            if begun[other] and not ended[other]:
+                end = start[other] + duration[other]
+                if following < 0 or end < following:
+                    following = end
+        now = max(following, now)
