@@ -171,6 +171,26 @@ async def close(call: Call) -> None:
     """End the connection in good order."""
 
 
+def closing(*parts: bytes) -> Behaviour:
+    """Write these, and close the connection."""
+    return saying(*parts, then=close)
+
+
+def resetting(*parts: bytes) -> Behaviour:
+    """Write these, and reset it."""
+    return saying(*parts, then=reset)
+
+
+def stalling(*parts: bytes) -> Behaviour:
+    """Write these, and nothing more."""
+    return saying(*parts, then=silent)
+
+
+def halving(*parts: bytes) -> Behaviour:
+    """Write these, and close this side."""
+    return saying(*parts, then=half_close)
+
+
 class Gate:
     """A behaviour that streams one event, and the others when it is opened."""
 

@@ -26,17 +26,21 @@ from fault_backends import (
     chunk,
     close,
     closed_port,
+    closing,
     end_hard,
     events_head,
     events_of,
     eventually,
     good,
     half_close,
+    halving,
     head,
     reset,
+    resetting,
     saying,
     servers,
     silent,
+    stalling,
     whole,
 )
 from hypothesis import given, settings
@@ -48,22 +52,6 @@ from makespan.baselines.llm import policy as baseline
 
 SHORT = quick(timeouts={"first_byte_s": 0.03, "idle_s": 0.03})
 """For faults in which nothing comes."""
-
-
-def closing(*parts: bytes) -> Behaviour:
-    return saying(*parts, then=close)
-
-
-def resetting(*parts: bytes) -> Behaviour:
-    return saying(*parts, then=reset)
-
-
-def stalling(*parts: bytes) -> Behaviour:
-    return saying(*parts, then=silent)
-
-
-def halving(*parts: bytes) -> Behaviour:
-    return saying(*parts, then=half_close)
 
 
 JSON_HEAD = head("200 OK", "Content-Type: application/json", "Content-Length: 100")

@@ -23,6 +23,7 @@ from fault_backends import (
     chunk,
     close,
     closed_port,
+    closing,
     end_hard,
     events_head,
     events_of,
@@ -34,6 +35,7 @@ from fault_backends import (
     servers,
     silent,
     soon,
+    stalling,
     whole,
 )
 
@@ -57,14 +59,6 @@ OK = whole(b"ok", "200 OK", TEXT)
 
 def keeping(*parts: bytes) -> Behaviour:
     return saying(*parts, keep=True)
-
-
-def stalling(*parts: bytes) -> Behaviour:
-    return saying(*parts, then=silent)
-
-
-def closing(*parts: bytes) -> Behaviour:
-    return saying(*parts, then=close)
 
 
 @asynccontextmanager

@@ -38,7 +38,8 @@ def test_priorities_are_as_they_are_defined(rule: str):
 def test_every_rule_makes_a_schedule(rule: str, way):
     schedule = dispatch_project(PROJECT, rule, way)
     schedule.validate()
-    assert schedule.makespan >= 11  # 3 + 4 + 2 + 2 * 5 of a resource that has 2, and what must wait
+    # After the first two (4), the last two (2 and 5) do not fit beside each other.
+    assert schedule.makespan >= 11
 
 
 def test_an_unknown_rule_gets_the_nearest():
