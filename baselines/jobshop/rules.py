@@ -14,8 +14,13 @@ import numpy as np
 
 from makespan.envs.jobshop.generation import Way, generate
 from makespan.envs.jobshop.schedule import Schedule
+from makespan.envs.jobshop.simulation import ShopDecision
 from makespan.traces.errors import unknown_name
 from makespan.traces.jobshop.instance import JobShop
+
+DELAY_COST = 10.0
+"""What `tail_p_wait` takes for a delay of a mean duration: the best of eight values on 280 random
+shops of seven sizes (4, 6, 8 and 12 were about as good)."""
 
 Rule = Callable[[JobShop], np.ndarray]
 """float64 (operations,): the priorities, lowest first."""
@@ -73,6 +78,14 @@ def tail_p(shop: JobShop) -> np.ndarray:
     return -(remaining(shop) - spt(shop)) / np.maximum(spt(shop), NOTHING_LEFT)
 
 
+def tail_p_wait(shop: JobShop) -> np.ndarray:
+    """The logarithm of that ratio, each part plus one; `DELAY_COST` is for the way `active`.
+
+    Source: this project. A machine may wait for a job whose ratio is far better.
+    """
+    return -np.log((remaining(shop) - spt(shop) + 1) / (spt(shop) + 1))
+
+
 def fifo(shop: JobShop) -> np.ndarray:
     """First in, first out: whose job was ready first. The priorities say nothing."""
     return np.zeros(shop.operations)
@@ -88,8 +101,14 @@ RULES: Mapping[str, Rule] = {
     "fdd_mwkr": fdd_mwkr,
     "fdd_tail": fdd_tail,
     "tail_p": tail_p,
+    "tail_p_wait": tail_p_wait,
     "fifo": fifo,
 }
+
+
+def delay_cost(shop: JobShop, rule: str) -> float:
+    """What a rule adds to a priority per unit of time that the operation could begin later."""
+    return DELAY_COST / max(float(spt(shop).mean()), NOTHING_LEFT) if rule == "tail_p_wait" else 0.0
 
 
 def dispatch(shop: JobShop, rule: str, way: Way = "nondelay") -> Schedule:
@@ -100,7 +119,32 @@ def dispatch(shop: JobShop, rule: str, way: Way = "nondelay") -> Schedule:
     """
     if rule not in RULES:
         raise unknown_name("rule", rule, RULES)
-    return generate(shop, RULES[rule](shop), way, by_arrival=rule == "fifo")
+    return generate(shop, RULES[rule](shop), way, rule == "fifo", delay_cost(shop, rule))
+
+
+class RulePolicy:
+    """A rule as a policy over the decisions of `makespan.envs.jobshop.simulation`.
+
+    Raises:
+        ValueError: there is no such rule.
+    """
+
+    def __init__(self, rule: str) -> None:
+        if rule not in RULES:
+            raise unknown_name("rule", rule, RULES)
+        self.rule = rule
+        self._shop: JobShop | None = None
+
+    def __call__(self, decision: ShopDecision) -> int:
+        """The candidate with the lowest priority."""
+        if self.rule == "fifo":
+            return int(decision.jobs[decision.ready.argmin()])
+        if decision.shop is not self._shop:
+            self._shop, self._priority = decision.shop, RULES[self.rule](decision.shop)
+            self._delay_cost = delay_cost(decision.shop, self.rule)
+        delay = decision.begins - decision.begins.min()
+        keys = self._priority[decision.operations] + self._delay_cost * delay
+        return int(decision.jobs[keys.argmin()])
 
 
 def remaining(shop: JobShop) -> np.ndarray:

@@ -33,7 +33,7 @@ ROOMS = Path(__file__).resolve().parents[2]
 def _cache_folder() -> str:
     """A folder for compiled code that no other version of the kernels uses."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for room in ("envs", "baselines"):
+    for room in ("envs", "baselines", "agents"):
         for source in sorted((ROOMS / room).rglob("*.py")):
             text = source.read_bytes()
             if b"@kernel" in text:

@@ -19,6 +19,10 @@ import makespan.envs
 from makespan.envs.core.environment import SchedulingEnv
 
 SMALL: dict[str, list[dict[str, Any]]] = {
+    "makespan/JobShop-v0": [
+        {"jobs": 5, "machines": 4},
+        {"jobs": [4, 6], "machines": [3, 5], "way": "insert"},
+    ],
     "makespan/LLMRouter-v0": [
         {"requests": 40},
         {

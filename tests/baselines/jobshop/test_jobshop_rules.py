@@ -1,5 +1,7 @@
 """Dispatching rules: their priorities on a small shop."""
 
+from math import log
+
 import pytest
 
 from makespan.baselines.jobshop import RULES, dispatch
@@ -17,6 +19,7 @@ PRIORITIES = {
     "fdd_mwkr": [3 / 9, 5 / 6, 9 / 4, 5 / 6, 6],
     "fdd_tail": [3 / 6, 5 / 4, 9e9, 5, 6e9],
     "tail_p": [-2, -2, 0, -1 / 5, 0],
+    "tail_p_wait": [-log(7 / 4), -log(5 / 3), -log(1 / 5), -log(2 / 6), -log(1 / 2)],
     "fifo": [0, 0, 0, 0, 0],
 }
 

@@ -1,0 +1,293 @@
+"""The trainer of networks that schedule job shops: sample schedules of random shops, and learn.
+
+A run is a folder that becomes that of the agent. Whatever an update draws follows from the seed and
+the number of the update, so a run that was killed and resumed gives the same agent, bit for bit, as
+one that was not.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from makespan.agents.config import stream
+from makespan.agents.folder import CARD, Agent, AgentCard, AgentError, load_agent
+from makespan.agents.jobshop.config import ShopTraining
+from makespan.agents.jobshop.network import DispatchNetwork
+from makespan.agents.jobshop.recipes import RECIPES
+from makespan.agents.jobshop.sampling import Samples, sample_schedules
+from makespan.agents.provenance import commit, versions
+from makespan.agents.schedules import schedule
+from makespan.agents.whole_file import write_text, writing
+from makespan.baselines.jobshop.rules import dispatch
+from makespan.envs.jobshop.core import Way
+from makespan.envs.jobshop.features import VERSION
+from makespan.traces.jobshop.instance import JobShop
+from makespan.traces.jobshop.uniform import uniform_shop
+
+WORLD = "job_shop"
+
+CHECKPOINT, RUN = "checkpoint.safetensors", "run.json"
+"""Files of a run's folder, beside those of the agent: where it stands, and its settings."""
+
+RULE = "tail_p"
+"""The rule in whose makespans scores are measured."""
+
+TUNING_SIZES = ((15, 15), (20, 15), (20, 20), (30, 15), (30, 20), (50, 15), (50, 20), (100, 20))
+"""Of the shops on which the best weights are chosen: those of Taillard's instances, but random."""
+
+DECAY = 0.99
+"""Of the moving average of the weights, per update: what single updates move to and fro cancels out
+in it, and it is what is evaluated and kept."""
+
+MAX_GRADIENT = 1.0
+"""Norm that gradients are cut to."""
+
+Report = Callable[[dict[str, float]], None]
+"""Is told `updates`, and after an evaluation `tuning` and `best`, the lowest so far."""
+
+
+class Trainer:
+    """A run, in memory.
+
+    Attributes:
+        notes: JSON about it: `updates` made, `history` of evaluations, `best`, `cpu_s`, and how
+            many `choices` were sampled.
+    """
+
+    def __init__(self, config: ShopTraining) -> None:
+        self.config = config
+        torch.manual_seed(int(stream(config.seed, "network").generate_state(1)[0]))
+        self.network = network_of(config)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+        self.optimizer = torch.optim.Adam(self.network.parameters(), config.rate)
+        self.notes: dict[str, Any] = {
+            "updates": 0,
+            "choices": 0,
+            "cpu_s": 0.0,
+            "history": [],
+            "best": None,
+        }
+
+    @property
+    def averaged(self) -> DispatchNetwork:
+        """The network whose weights are the average."""
+        assert isinstance(self.average.module, DispatchNetwork)
+        return self.average.module
+
+    def update(self) -> None:
+        """Sample, and learn from it."""
+        since = time.process_time()
+        config, number = self.config, self.notes["updates"]
+        rng = np.random.default_rng(stream(config.seed, "update", number))
+        rate = schedule(config.schedule, config.rate)(1 - number / config.updates)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        samples = self._sample(rng)
+        for loss in RECIPES[config.recipe](self.network, samples, config):
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT)
+            self.optimizer.step()
+        self.average.update_parameters(self.network)
+        self.notes["updates"] += 1
+        self.notes["choices"] += sum(int((sample.picks >= 0).sum()) for sample in samples)
+        self.notes["cpu_s"] += time.process_time() - since
+
+    def _sample(self, rng: np.random.Generator) -> list[Samples]:
+        config = self.config
+        jobs, machines = config.sizes[rng.integers(len(config.sizes))]
+        count = max(1, config.operations // (jobs * machines * config.samples))
+        shops = [uniform_shop(jobs, machines, rng) for _ in range(count)]
+        heads = self.network.heads(shops)
+        return [
+            sample_schedules(shop, config.way, head, config.samples, rng)
+            for shop, head in zip(shops, heads, strict=True)
+        ]
+
+
+def train(
+    config: ShopTraining,
+    folder: Path,
+    resume: bool = False,
+    report: Report = lambda figures: None,
+) -> Agent:
+    """Train an agent in `folder` and save it there.
+
+    Args:
+        resume: go on from the checkpoint in `folder`, if there is one.
+
+    Raises:
+        AgentError: `folder` holds another run, or one that `resume` did not ask for; its checkpoint
+            is damaged.
+    """
+    _open(folder, config, resume)
+    trainer = Trainer(config)
+    if (folder / CHECKPOINT).exists():
+        load_checkpoint(folder / CHECKPOINT, trainer)
+    tuning = TuningShops(config)
+    try:
+        while True:
+            made = trainer.notes["updates"]
+            if made % config.checkpoint_every == 0 or made == config.updates:
+                _close_stretch(trainer, tuning, folder, report)
+            if made == config.updates:
+                break
+            trainer.update()
+            report({"updates": trainer.notes["updates"]})
+    except KeyboardInterrupt:
+        save_checkpoint(folder / CHECKPOINT, trainer)
+        raise
+    return _finish(trainer, folder)
+
+
+class TuningShops:
+    """Random shops of several sizes, and what the rule makes of them."""
+
+    def __init__(self, config: ShopTraining) -> None:
+        self.way: Way = config.way
+        rng = np.random.default_rng(stream(config.seed, "tuning"))
+        self.shops = [
+            [uniform_shop(jobs, machines, rng) for _ in range(config.tuning)]
+            for jobs, machines in TUNING_SIZES
+        ]
+        self.rule = [
+            np.array([dispatch(shop, RULE).makespan for shop in shops]) for shops in self.shops
+        ]
+
+    def evaluate(self, network: DispatchNetwork) -> np.ndarray:
+        """float64 (sizes,): mean makespan of greedy schedules, in units of the rule's."""
+        return np.array(
+            [
+                (greedy(network, shops, self.way) / rule).mean()
+                for shops, rule in zip(self.shops, self.rule, strict=True)
+            ]
+        )
+
+
+def greedy(network: DispatchNetwork, shops: Sequence[JobShop], way: Way) -> np.ndarray:
+    """int64 (shops,): makespans of greedy schedules."""
+    rng = np.random.default_rng(0)  # draws nothing
+    heads = network.heads(shops)
+    made = [
+        sample_schedules(shop, way, head, 0, rng) for shop, head in zip(shops, heads, strict=True)
+    ]
+    return np.array([sample.makespan[0] for sample in made])
+
+
+def network_of(config: ShopTraining) -> DispatchNetwork:
+    """An untrained network."""
+    return DispatchNetwork(config.hidden, config.layers, config.narrow, config.trust)
+
+
+def save_checkpoint(path: Path, trainer: Trainer) -> None:
+    """Write where a run stands; whole, or not at all."""
+    tensors = {f"network.{n}": value for n, value in trainer.network.state_dict().items()}
+    tensors |= {f"average.{n}": value for n, value in trainer.average.state_dict().items()}
+    for number, moments in trainer.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{n}": value for n, value in moments.items()}
+    with writing(path) as unfinished:
+        save_file(
+            {name: value.contiguous().clone() for name, value in tensors.items()},
+            unfinished,
+            {"notes": json.dumps(trainer.notes)},
+        )
+
+
+def load_checkpoint(path: Path, trainer: Trainer) -> None:
+    """Put a trainer where the run stood.
+
+    Raises:
+        AgentError: the file is damaged, or of a run with other settings.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            notes = json.loads(file.metadata()["notes"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        trainer.network.load_state_dict(_part(tensors, "network."))
+        trainer.average.load_state_dict(_part(tensors, "average."))
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in _part(tensors, "optimizer.").items():
+            number, moment = name.split(".")
+            state.setdefault(int(number), {})[moment] = value
+        groups = trainer.optimizer.state_dict()["param_groups"]
+        trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+        raise AgentError(f"{path}: not a checkpoint of this run: {error}") from None
+    trainer.notes = notes
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _close_stretch(trainer: Trainer, tuning: TuningShops, folder: Path, report: Report) -> None:
+    """Evaluate what was learned, keep it if it is the best, and save the run."""
+    notes = trainer.notes
+    if not notes["history"] or notes["history"][-1]["updates"] != notes["updates"]:
+        sizes = tuning.evaluate(trainer.averaged)
+        score = float(sizes.mean())
+        row = {"updates": notes["updates"], "cpu_s": round(notes["cpu_s"], 1), "tuning": score}
+        notes["history"].append(row)
+        if notes["best"] is None or score < notes["best"]["tuning"]:
+            notes["best"] = row | {"sizes": sizes.round(4).tolist()}
+            _agent(trainer, {}).save(folder)
+        report({"updates": notes["updates"], "tuning": score, "best": notes["best"]["tuning"]})
+    save_checkpoint(folder / CHECKPOINT, trainer)
+
+
+def _agent(trainer: Trainer, trained: dict[str, Any]) -> Agent:
+    config, notes = trainer.config, trainer.notes
+    card = AgentCard(
+        world=WORLD,
+        observation_version=VERSION,
+        settings={},
+        training=asdict(config),
+        seeds={"training": config.seed},
+        results={"tuning": notes["best"], "history": notes["history"]},
+        trained=trained,
+        kind="dispatch",
+    )
+    weights = trainer.averaged.state_dict()
+    return Agent(card, {name: value.numpy().copy() for name, value in weights.items()})
+
+
+def _finish(trainer: Trainer, folder: Path) -> Agent:
+    """Complete the card of the best weights."""
+    best, notes = load_agent(folder), trainer.notes
+    trained = {
+        "updates": notes["updates"],
+        "choices": notes["choices"],
+        "cpu_s": round(notes["cpu_s"], 1),
+        "commit": commit(),
+        "versions": versions(),
+    }
+    results = {"tuning": notes["best"], "history": notes["history"]}
+    card = dataclasses.replace(best.card, results=results, trained=trained)
+    agent = Agent(card, best.weights)
+    agent.save(folder)
+    return agent
+
+
+def _open(folder: Path, config: ShopTraining, resume: bool) -> None:
+    """Write down what is run, or check that it is what was run here before."""
+    wanted = json.dumps({"world": WORLD, "training": asdict(config)}, indent=2) + "\n"
+    path = folder / RUN
+    if (folder / CARD).exists() and not path.exists():
+        raise AgentError(f"{folder}: there is an agent already that was not trained here")
+    if path.exists() and (folder / CHECKPOINT).exists():
+        if not resume:
+            raise AgentError(f"{folder}: there is a run already: --resume goes on with it")
+        if path.read_text(encoding="utf-8") != wanted:
+            raise AgentError(f"{folder}: the run there has other settings ({path.name} lists them)")
+        return
+    write_text(path, wanted)

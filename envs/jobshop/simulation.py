@@ -1,0 +1,122 @@
+"""The static job shop as a `Simulation`: choice by choice, a schedule."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import simpy
+
+from makespan.envs.jobshop.core import Way, advance, begin, place, way_number
+from makespan.envs.jobshop.features import FEATURES, describe, facts, lower_bound
+from makespan.envs.jobshop.schedule import Schedule
+from makespan.traces.jobshop.instance import JobShop
+
+
+@dataclass(frozen=True)
+class ShopDecision:
+    """Which of these operations is next?
+
+    Attributes:
+        shop: all of it is known.
+        time: the earliest moment at which one of them can begin, in the shop's unit of time.
+        machine: that is asked about; -1 if the operations are on several.
+        jobs: int64 (candidates,), ascending; at least two.
+        operations: int64 (candidates,): the next one of each of these jobs.
+        ready: int64 (candidates,): when its job is ready for it.
+        begins: int64 (candidates,): when the operation could begin.
+        rows: float32 (candidates, 24): what describes them, see `makespan.envs.jobshop.features`.
+        action_mask: bool (jobs,): an action is the number of a job.
+    """
+
+    shop: JobShop
+    time: float
+    machine: int
+    jobs: np.ndarray
+    operations: np.ndarray
+    ready: np.ndarray
+    begins: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def action_mask(self) -> np.ndarray:
+        mask = np.zeros(self.shop.jobs, bool)
+        mask[self.jobs] = True
+        return mask
+
+
+class ShopSimulation:
+    """A plain job shop that asks what is next wherever there is a choice.
+
+    Args:
+        shop: without a choice of machines.
+        way: what a choice is between; see `makespan.envs.jobshop.core.Way`.
+
+    Attributes:
+        columns, facts: the shop, for compiled code.
+        state: what has been placed so far.
+        count: candidates of the decision that is due; 0 if none is.
+
+    Raises:
+        ValueError: operations have a choice of machines, or there is no such way.
+    """
+
+    def __init__(self, shop: JobShop, way: Way = "nondelay") -> None:
+        self.shop = shop
+        self.clock = simpy.Environment()
+        self.columns, self.facts = facts(shop)
+        self.way = way_number(way)
+        self.state = begin(self.columns, self.way)
+        self.count = 0
+        self._queue = np.empty(shop.machines, np.int64)
+
+    def next_decision(self) -> ShopDecision | None:
+        """Place what needs no choice; the next choice, or None when all is placed."""
+        self.count = advance(self.columns, self.state, self.way)
+        until = self.state.moment[0] if self.count else self.state.job_ready.max()
+        if until > self.clock.now:
+            self.clock.run(until=int(until))
+        if not self.count:
+            return None
+        jobs = self.state.candidates[: self.count].copy()
+        rows = np.empty((self.count, len(FEATURES)), np.float32)
+        describe(self.columns, self.facts, self.state, self.count, self._queue, rows)
+        return ShopDecision(
+            self.shop,
+            float(self.clock.now),
+            int(self.state.moment[1]),
+            jobs,
+            self.state.following[jobs],
+            self.state.job_ready[jobs],
+            self.state.begins[jobs],
+            rows,
+        )
+
+    def decide(self, action: int) -> None:
+        """Place the next operation of this job, which must be a candidate."""
+        place(self.columns, self.state, action, self.way)
+
+    def bound(self) -> int:
+        """Lower bound on the makespan, given what is placed."""
+        return int(lower_bound(self.columns, self.facts, self.state))
+
+    @property
+    def placed(self) -> np.ndarray:
+        """bool (operations,)."""
+        return np.arange(self.shop.operations) < self.state.following[self.shop.job]
+
+    @property
+    def schedule(self) -> Schedule:
+        """Complete once `next_decision` has returned None."""
+        return Schedule.plain(self.shop, self.state.start.copy())
+
+    @property
+    def log(self) -> dict[str, np.ndarray]:
+        """One row per operation, int64: job, operation, machine, start, end."""
+        schedule = self.schedule
+        job = self.shop.job
+        return {
+            "job": job,
+            "operation": np.arange(self.shop.operations) - self.shop.first_operation[job],
+            "machine": schedule.machine.copy(),
+            "start": schedule.start,
+            "end": schedule.end,
+        }
