@@ -207,3 +207,49 @@ def retrace_all(shop, facts, way, picks: np.ndarray, candidates: np.ndarray) -> 
         row, made = end, made + count
     schedule = np.repeat(np.arange(len(picks)), counts)
     return Choices(rows, operation, choice, chosen, bound, schedule, len(picks))
+
+
+@kernel
+def follow(shop, way, target):
+    """The schedule whose choices begin first in a given one.
+
+    Args:
+        target: int64 (operations,): when each operation begins there.
+
+    Returns:
+        Its picks, how many candidates there were, and the makespan; see `roll_out`.
+    """
+    state = begin(shop, way)
+    picks = np.full(len(target), -1, np.int16)
+    made = candidates = 0
+    count = advance(shop, state, way)
+    while count > 0:
+        best = 0
+        for k in range(count):
+            mine = target[state.following[state.candidates[k]]]
+            if mine < target[state.following[state.candidates[best]]]:
+                best = k
+        picks[made] = best
+        made += 1
+        candidates += count
+        place(shop, state, state.candidates[best], way)
+        count = advance(shop, state, way)
+    return picks, candidates, makespan_of(state)
+
+
+@kernel
+def retrace_starts(shop, way, picks, made):
+    """When each operation of a schedule begins; and bool (operations,), what was placed when so
+    many choices had been made."""
+    state = begin(shop, way)
+    before = np.zeros(len(shop.machine), np.bool_)
+    count = advance(shop, state, way)
+    k = 0
+    while count > 0:
+        if k == made:
+            for job in range(len(state.following)):
+                before[shop.first[job] : state.following[job]] = True
+        place(shop, state, state.candidates[picks[k]], way)
+        k += 1
+        count = advance(shop, state, way)
+    return state.start, before

@@ -113,7 +113,8 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
     | `machine_arc`    | (2, O)  | operation, its machine; masked by `operation_mask`             |
     | `next_arc`       | (2, J)  | operation, the job that would go on with it                    |
 
-    Times are in mean durations of the shop, so nothing depends on its unit of time.
+    Times are in mean durations of the shop, so nothing depends on its unit of time. After the last
+    decision everything is 0 but `action_mask`, which stays as it was.
 
     ## Rewards
 
@@ -173,7 +174,7 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
         if not isinstance(shop, JobShop):
             raise ValueError(f"options['shop'] must be a JobShop, not {shop!r}")
         simulation = ShopSimulation(shop, self.config.way)
-        self.encoder.open(simulation)
+        self.encoder.check(shop)
         self._bound = max(shop.lower_bound(), 1)
         return simulation
 
@@ -184,7 +185,7 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
         return self.encoder.encode(decision, self.mask)
 
     def encode_end(self) -> dict[str, np.ndarray]:
-        return self.encoder.encode(None, self.mask)
+        return self.encoder.padding(self.mask)
 
     def legal(self, decision: ShopDecision) -> np.ndarray:
         mask = np.zeros(self.encoder.jobs, bool)

@@ -11,9 +11,11 @@ from makespan.envs.jobshop.features import (
     MACHINE_FEATURES,
     OPERATION_FEATURES,
     describe_shop,
+    facts,
     squash,
 )
-from makespan.envs.jobshop.simulation import ShopDecision, ShopSimulation
+from makespan.envs.jobshop.simulation import ShopDecision
+from makespan.traces.jobshop.instance import JobShop
 
 OPERATION_COLUMNS = (*OPERATION_FEATURES, "placed", "until_end")
 MACHINE_COLUMNS = (*MACHINE_FEATURES, "work", "until_ready")
@@ -36,6 +38,7 @@ class Encoder:
     def __init__(self, max_jobs: int, max_machines: int, max_operations: int) -> None:
         self.jobs, self.machines, self.operations = max_jobs, max_machines, max_operations
         self.space = self._space()
+        self._shop: JobShop | None = None
 
     def _space(self) -> spaces.Dict:
 
@@ -63,26 +66,50 @@ class Encoder:
         }
         return spaces.Dict(parts)
 
-    def open(self, simulation: ShopSimulation) -> None:
-        """Begin with a shop.
+    def check(self, shop: JobShop) -> None:
+        """See that there is room.
 
         Raises:
-            ValueError: it is larger than there is room for.
+            ValueError: the shop is larger.
         """
-        shop = simulation.shop
         for name in ("jobs", "machines", "operations"):
             if getattr(shop, name) > getattr(self, name):
                 raise ValueError(
                     f"the shop has {getattr(shop, name)} {name}, and max_{name} is "
                     f"{getattr(self, name)}"
                 )
-        self._simulation = simulation
-        self._fixed = self._draw()
 
-    def _draw(self) -> dict[str, np.ndarray]:
+    def encode(self, decision: ShopDecision, mask: np.ndarray) -> dict[str, np.ndarray]:
+        """A decision on a shop for which there is room."""
+        if decision.shop is not self._shop:
+            self._shop, self._fixed = decision.shop, self._draw(decision.shop)
+            self._columns, self._facts = facts(decision.shop)
+        seen = {name: values.copy() for name, values in self._fixed.items()}
+        seen["action_mask"][:] = mask
+        seen["candidate"][decision.jobs] = decision.rows
+        _show(
+            self._columns,
+            self._facts,
+            int(decision.time),
+            decision.following,
+            decision.start,
+            decision.machine_ready,
+            decision.work,
+            seen["operation"],
+            seen["machine"],
+            seen["next_arc"],
+        )
+        return seen
+
+    def padding(self, mask: np.ndarray) -> dict[str, np.ndarray]:
+        """The observation of nothing, with this mask."""
+        empty = {name: np.zeros(box.shape or (), box.dtype) for name, box in self.space.items()}
+        empty["action_mask"][:] = mask
+        return empty
+
+    def _draw(self, shop: JobShop) -> dict[str, np.ndarray]:
         """What stays as it is through an episode, and zeros for the rest."""
-        shop = self._simulation.shop
-        fixed = {name: np.zeros(box.shape or (), box.dtype) for name, box in self.space.items()}
+        fixed = self.padding(np.zeros(self.jobs))
         count = shop.operations
         operation, machine = describe_shop(shop)
         fixed["operation"][:count, : len(OPERATION_FEATURES)] = operation
@@ -96,35 +123,16 @@ class Encoder:
         fixed["next_arc"][1] = np.arange(self.jobs)
         return fixed
 
-    def encode(self, decision: ShopDecision | None, mask: np.ndarray) -> dict[str, np.ndarray]:
-        """The decision that is due, or if none is, the end."""
-        seen = {name: values.copy() for name, values in self._fixed.items()}
-        seen["action_mask"][:] = mask
-        if decision is not None:
-            seen["candidate"][decision.jobs] = decision.rows
-        simulation = self._simulation
-        _show(
-            simulation.columns,
-            simulation.facts,
-            simulation.state,
-            seen["operation"],
-            seen["machine"],
-            seen["next_arc"],
-        )
-        return seen
-
 
 @kernel
-def _show(shop, facts, state, operation, machine, next_arc):
+def _show(shop, facts, now, following, start, machine_ready, work, operation, machine, next_arc):
     """Fill in what changes."""
-    now = state.moment[0]
-    for job in range(len(state.following)):
-        following = state.following[job]
-        next_arc[0, job] = min(following, shop.first[job + 1] - 1)
-        for done in range(shop.first[job], following):
+    for job in range(len(following)):
+        next_arc[0, job] = min(following[job], shop.first[job + 1] - 1)
+        for done in range(shop.first[job], following[job]):
             operation[done, 6] = 1.0
-            end = state.start[done] + shop.duration[done]
+            end = start[done] + shop.duration[done]
             operation[done, 7] = squash((end - now) / facts.mean)
     for on in range(shop.machines):
-        machine[on, 3] = state.work[on] / facts.bound
-        machine[on, 4] = squash((state.machine_ready[on] - now) / facts.mean)
+        machine[on, 3] = work[on] / facts.bound
+        machine[on, 4] = squash((machine_ready[on] - now) / facts.mean)

@@ -24,6 +24,10 @@ class ShopDecision:
         ready: int64 (candidates,): when its job is ready for it.
         begins: int64 (candidates,): when the operation could begin.
         rows: float32 (candidates, 24): what describes them, see `makespan.envs.jobshop.features`.
+        following: int64 (jobs,): the next operation of each job; that of the next job if none.
+        start: int64 (operations,): of those that are placed, which come before `following`.
+        machine_ready: int64 (machines,): when the last that is placed on each ends.
+        work: int64 (machines,): what each has to do that is not placed.
         action_mask: bool (jobs,): an action is the number of a job.
     """
 
@@ -35,6 +39,10 @@ class ShopDecision:
     ready: np.ndarray
     begins: np.ndarray
     rows: np.ndarray
+    following: np.ndarray
+    start: np.ndarray
+    machine_ready: np.ndarray
+    work: np.ndarray
 
     @property
     def action_mask(self) -> np.ndarray:
@@ -88,6 +96,10 @@ class ShopSimulation:
             self.state.job_ready[jobs],
             self.state.begins[jobs],
             rows,
+            self.state.following.copy(),
+            self.state.start.copy(),
+            self.state.machine_ready.copy(),
+            self.state.work.copy(),
         )
 
     def decide(self, action: int) -> None:
