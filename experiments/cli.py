@@ -10,6 +10,7 @@ from makespan.envs.core.registry import unknown_name
 COMMANDS = {
     "run": "makespan.experiments.run:main",
     "train": "makespan.experiments.train:main",
+    "train-shop": "makespan.experiments.train_shop:main",
     "train-guided": "makespan.experiments.train_guided:main",
     "ablation": "makespan.experiments.ablation:main",
     "tune-rules": "makespan.experiments.tune_rules:main",
@@ -30,6 +31,7 @@ USAGE = """usage: makespan COMMAND [options]
 
   run        replay a workload through router policies and compare them
   train      train an agent
+  train-shop train a network that schedules job shops
   train-guided train the published router, a guided Double DQN
   ablation   train the router agent without one part at a time, and compare
   tune-rules find constants of the router rules on training episodes
