@@ -78,6 +78,11 @@ def fifo(shop: JobShop) -> np.ndarray:
     return np.zeros(shop.operations)
 
 
+def edd(shop: JobShop) -> np.ndarray:
+    """Earliest due date of the job; those without one come last."""
+    return shop.due[shop.job].astype(np.float64)
+
+
 RULES: Mapping[str, Rule] = {
     "spt": spt,
     "lpt": lpt,
@@ -89,6 +94,7 @@ RULES: Mapping[str, Rule] = {
     "fdd_tail": fdd_tail,
     "tail_p": tail_p,
     "fifo": fifo,
+    "edd": edd,
 }
 
 

@@ -1,11 +1,14 @@
 """Dispatching rules: their priorities on a small shop."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from makespan.baselines.jobshop import RULES, dispatch
 from makespan.traces.jobshop import JobShop
 
-SHOP = JobShop.of([[(0, 3), (1, 2), (2, 4)], [(1, 5), (0, 1)]])
+SHOP = replace(JobShop.of([[(0, 3), (1, 2), (2, 4)], [(1, 5), (0, 1)]]), due=np.array([20, 10]))
 
 PRIORITIES = {
     "spt": [3, 2, 4, 5, 1],
@@ -18,6 +21,7 @@ PRIORITIES = {
     "fdd_tail": [3 / 6, 5 / 4, 9e9, 5, 6e9],
     "tail_p": [-2, -2, 0, -1 / 5, 0],
     "fifo": [0, 0, 0, 0, 0],
+    "edd": [20, 20, 20, 10, 10],
 }
 
 
