@@ -19,6 +19,23 @@ import makespan.envs
 from makespan.envs.core.environment import SchedulingEnv
 
 SMALL: dict[str, list[dict[str, Any]]] = {
+    "makespan/DynamicJobShop-v0": [
+        {"jobs": 6, "machines": 3},
+        {
+            "jobs": 12,
+            "machines": 3,
+            "utilisation": 0.9,
+            "availability": 0.8,
+            "mean_repair": 1.0,
+            "after_repair": "repeat",
+            "spread": 0.5,
+            "tightness": 1.5,
+            "objective": "tardiness",
+            "max_candidates": 3,
+            "max_machines": 4,
+        },
+        {"jobs": 6, "machines": 3, "tightness": 0.0, "objective": "flow"},
+    ],
     "makespan/LLMRouter-v0": [
         {"requests": 40},
         {

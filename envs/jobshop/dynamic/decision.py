@@ -38,7 +38,7 @@ class DispatchDecision:
         queue_length: int64 (M,), how many these are.
         jobs_in_system: released and not done.
         work_in_system: planned work of the operations of these that are not done.
-        mean_duration: planned, over all operations; a scale for the others.
+        mean_duration: planned, over all options; 1 if nothing takes time; a scale for the others.
     """
 
     time: float

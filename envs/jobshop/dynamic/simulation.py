@@ -42,6 +42,7 @@ class DynamicJobShop:
         clock: the SimPy environment, in the instance's unit of time.
         shop, conditions: as given.
         decisions: how many were taken.
+        mean_duration: planned, over all options; 1 if nothing takes time.
 
     Raises:
         ValueError: weights or downtimes do not fit the shop.
@@ -75,7 +76,7 @@ class DynamicJobShop:
         plan, shop = self._plan, self.shop
         self._machine_of, self._duration = shop.machine.tolist(), plan.duration.tolist()
         self._first_option, self._mean = shop.first_option.tolist(), plan.mean.tolist()
-        self._mean_duration = float(plan.duration.mean())
+        self.mean_duration = float(plan.duration.mean()) or 1.0
         self._next_operation = shop.first_operation[:-1].tolist()
         self._end_operation = shop.first_operation[1:].tolist()
         self._ready = np.zeros(shop.jobs)
@@ -176,6 +177,10 @@ class DynamicJobShop:
         busy = (m for m in self._machines if m.completion is not None)
         return [(m.number, m.option, m.began) for m in busy]
 
+    def operation(self, option: int) -> int:
+        """Of the shop, that is done by that option."""
+        return int(self._plan.operation[option])
+
     # Events.
 
     def _advance(self) -> None:
@@ -224,7 +229,7 @@ class DynamicJobShop:
 
     def _begin(self, machine: Machine, option: int) -> None:
         """The operation of that option begins, and waits nowhere else."""
-        operation = int(self._plan.operation[option])
+        operation = self.operation(option)
         for other in range(self._first_option[operation], self._first_option[operation + 1]):
             self._machines[self._machine_of[other]].leave(other, self._duration[other])
         machine.option = option
@@ -298,7 +303,7 @@ class DynamicJobShop:
             queue_length=np.array([len(m.queue) for m in machines]),
             jobs_in_system=self._in_system,
             work_in_system=self._work_in_system,
-            mean_duration=self._mean_duration,
+            mean_duration=self.mean_duration,
         )
 
     def _next_machines(self, options: np.ndarray) -> np.ndarray:
@@ -306,7 +311,7 @@ class DynamicJobShop:
         machines = self._plan.next_machine[options]
         if self.shop.is_flexible:
             for k in np.flatnonzero(machines >= 0).tolist():
-                machines[k] = self._least_work(int(self._plan.operation[options[k]]) + 1)
+                machines[k] = self._least_work(self.operation(options[k]) + 1)
         return machines
 
     def _least_work(self, operation: int) -> int:
