@@ -3,7 +3,8 @@
 Time goes from event to event: a job is released, an operation is done, a machine fails or is
 repaired. When all that happens at one moment has happened, machines that are idle and up choose,
 the one with the lowest number first; where one job waits there is nothing to choose. No machine
-waits that could work (`nondelay` in `makespan.envs.jobshop.generation`).
+waits that could work (`nondelay` in `makespan.envs.jobshop.generation`), not even for a job that
+another could do faster.
 """
 
 from collections.abc import Generator, Sequence
@@ -171,6 +172,17 @@ class DynamicJobShop:
         late = np.minimum(self._done, self.clock.now) - self._plan.due
         come = self.shop.release <= self.clock.now
         return float((self._plan.weight * np.where(come, np.maximum(late, 0), 0)).sum())
+
+    def unfinished(self) -> list[tuple[int, int]]:
+        """(job, operation) of jobs that have come: the operation that each waits for or is in."""
+        come = np.flatnonzero((self.shop.release <= self.clock.now) & np.isinf(self._done))
+        return [(job, self._next_operation[job]) for job in come.tolist()]
+
+    def begun(self) -> list[tuple[int, int, float]]:
+        """(machine, option, planned work left) of what machines have begun, interrupted or not."""
+        now = self.clock.now
+        busy = (m for m in self._machines if m.option >= 0)
+        return [(m.number, m.option, m.planned_left_at(now)) for m in busy]
 
     def under_way(self) -> list[tuple[int, int, float]]:
         """(machine, option, since) of what machines work on now."""
