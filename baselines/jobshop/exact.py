@@ -28,7 +28,7 @@ class Solution:
 
     Attributes:
         status: `optimal`: proved; `feasible`: the time was over; `unknown`: it was over before
-            there was any; `infeasible`: there is none, which only blocking without swaps can be.
+            there was any; `infeasible`: there is none, which only frozen operations can cause.
         schedule: the best; None where there is none.
         bound: no schedule is shorter.
         seconds: that it took.
@@ -74,12 +74,15 @@ def solve(
 
     Raises:
         ImportError: OR-Tools is not installed.
-        ValueError: the limit is not positive, or the hint is of another shop.
+        ValueError: the limit is not positive, the hint is of another shop, or what is frozen is no
+            operation.
     """
     if not limit_s > 0:
         raise ValueError(f"the time limit must be positive, not {limit_s}")
     if hint is not None and len(hint.start) != shop.operations:
         raise ValueError("the hint is of another job shop")
+    if unknown := set(frozen or ()) - set(range(shop.operations)):
+        raise ValueError(f"frozen operations must be 0 to {shop.operations - 1}, not {unknown}")
     cp_model = _cp_model()
     model = _Model(cp_model, shop, blocking)
     model.freeze(frozen or {})

@@ -44,6 +44,9 @@ def test_what_is_frozen_stays():
     assert frozen is not None
     assert free.makespan == 21
     assert frozen.start.tolist() == [0, 9, 10]
+    assert solve(shop, workers=1, frozen={0: 0, 1: 3}).status == "infeasible"
+    with pytest.raises(ValueError, match="frozen operations must be 0 to 2"):
+        solve(shop, frozen={3: 0})
 
 
 def test_the_plan_is_followed():

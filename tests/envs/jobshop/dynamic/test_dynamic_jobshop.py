@@ -155,6 +155,17 @@ def test_objectives_of_a_schedule():
     assert run.log["done"].tolist() == [7.0, 12.0]
 
 
+def test_jobs_that_have_not_come_are_not_late():
+    shop = JobShop.of([[(0, 4)], [(0, 3)], [(0, 9)]])
+    run = DynamicJobShop(replace(shop, release=np.array([2, 2, 50]), due=np.array([1, 9, 0])))
+    assert run.next_decision() is not None
+    assert (run.clock.now, run.tardiness(), run.time_in_system()) == (2.0, 1.0, 0.0)
+    run.decide(0)
+    assert run.next_decision() is None
+    assert run.tardiness() == 5 + 0 + 59
+    assert run.time_in_system() == 4 + 7 + 9
+
+
 # Theory.
 
 
