@@ -13,6 +13,10 @@ from types import ModuleType
 
 ENVIRONMENTS: dict[str, tuple[str, int]] = {
     "makespan/JobShop-v0": ("makespan.envs.jobshop.env:JobShopEnv", 1_000_000),
+    "makespan/DynamicJobShop-v0": (
+        "makespan.envs.jobshop.dynamic.env:DynamicJobShopEnv",
+        1_000_000,
+    ),
     "makespan/LLMRouter-v0": ("makespan.envs.llm.env:LLMRouterEnv", 1_000_000),
 }
 """Environment id -> ("module:Class", decisions after which an episode is cut off)."""

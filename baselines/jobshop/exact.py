@@ -5,7 +5,7 @@ several workers and a time limit two runs may end differently: the search is a r
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ class Solution:
 
     Attributes:
         status: `optimal`: proved; `feasible`: the time was over; `unknown`: it was over before
-            there was any; `infeasible`: there is none, which only blocking without swaps can be.
+            there was any; `infeasible`: there is none, which only frozen operations can cause.
         schedule: the best; None where there is none.
         bound: no schedule is shorter.
         seconds: that it took.
@@ -57,6 +57,7 @@ def solve(
     hint: Schedule | None = None,
     workers: int = 0,
     seed: int = 0,
+    frozen: Mapping[int, int] | None = None,
     progress: Progress = lambda seconds, makespan, bound: None,
 ) -> Solution:
     """Find the shortest schedule.
@@ -68,18 +69,23 @@ def solve(
         hint: where to begin.
         workers: threads; 0: one for each core.
         seed: of the search.
+        frozen: operation -> when it begins, of those that can no longer be moved.
         progress: is told of better schedules.
 
     Raises:
         ImportError: OR-Tools is not installed.
-        ValueError: the limit is not positive, or the hint is of another shop.
+        ValueError: the limit is not positive, the hint is of another shop, or what is frozen is no
+            operation.
     """
     if not limit_s > 0:
         raise ValueError(f"the time limit must be positive, not {limit_s}")
     if hint is not None and len(hint.start) != shop.operations:
         raise ValueError("the hint is of another job shop")
+    if unknown := set(frozen or ()) - set(range(shop.operations)):
+        raise ValueError(f"frozen operations must be 0 to {shop.operations - 1}, not {unknown}")
     cp_model = _cp_model()
     model = _Model(cp_model, shop, blocking)
+    model.freeze(frozen or {})
     if hint is not None:
         model.hint(hint)
     solver = cp_model.CpSolver()
@@ -180,6 +186,10 @@ class _Model:
             self.model.add(self._start[first[job]] >= release)
             for operation in range(first[job] + 1, first[job + 1]):
                 self.model.add(self._start[operation] >= self._end[operation - 1])
+
+    def freeze(self, frozen: Mapping[int, int]) -> None:
+        for operation, start in frozen.items():
+            self.model.add(self._start[operation] == start)
 
     def hint(self, schedule: Schedule) -> None:
         for operation, start in enumerate(schedule.start.tolist()):

@@ -91,6 +91,11 @@ def fifo(shop: JobShop) -> np.ndarray:
     return np.zeros(shop.operations)
 
 
+def edd(shop: JobShop) -> np.ndarray:
+    """Earliest due date of the job; those without one come last."""
+    return shop.due[shop.job].astype(np.float64)
+
+
 RULES: Mapping[str, Rule] = {
     "spt": spt,
     "lpt": lpt,
@@ -103,6 +108,7 @@ RULES: Mapping[str, Rule] = {
     "tail_p": tail_p,
     "tail_p_wait": tail_p_wait,
     "fifo": fifo,
+    "edd": edd,
 }
 
 

@@ -23,6 +23,23 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"jobs": 5, "machines": 4},
         {"jobs": [4, 6], "machines": [3, 5], "way": "insert"},
     ],
+    "makespan/DynamicJobShop-v0": [
+        {"jobs": 6, "machines": 3},
+        {
+            "jobs": 12,
+            "machines": 3,
+            "utilisation": 0.9,
+            "availability": 0.8,
+            "mean_repair": 1.0,
+            "after_repair": "repeat",
+            "spread": 0.5,
+            "tightness": 1.5,
+            "objective": "tardiness",
+            "max_candidates": 3,
+            "max_machines": 4,
+        },
+        {"jobs": 6, "machines": 3, "tightness": 0.0, "objective": "flow"},
+    ],
     "makespan/LLMRouter-v0": [
         {"requests": 40},
         {

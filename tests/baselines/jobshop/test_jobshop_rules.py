@@ -1,13 +1,15 @@
 """Dispatching rules: their priorities on a small shop."""
 
+from dataclasses import replace
 from math import log
 
+import numpy as np
 import pytest
 
 from makespan.baselines.jobshop import RULES, dispatch
 from makespan.traces.jobshop import JobShop
 
-SHOP = JobShop.of([[(0, 3), (1, 2), (2, 4)], [(1, 5), (0, 1)]])
+SHOP = replace(JobShop.of([[(0, 3), (1, 2), (2, 4)], [(1, 5), (0, 1)]]), due=np.array([20, 10]))
 
 PRIORITIES = {
     "spt": [3, 2, 4, 5, 1],
@@ -21,6 +23,7 @@ PRIORITIES = {
     "tail_p": [-2, -2, 0, -1 / 5, 0],
     "tail_p_wait": [-log(7 / 4), -log(5 / 3), -log(1 / 5), -log(2 / 6), -log(1 / 2)],
     "fifo": [0, 0, 0, 0, 0],
+    "edd": [20, 20, 20, 10, 10],
 }
 
 
