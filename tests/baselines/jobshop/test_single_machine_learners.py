@@ -49,15 +49,20 @@ def test_ftpp_goes_by_means_and_not_by_sizes():
     assert order("ftpp", size, means=np.array([1.0, 1.0])) == [0, 0, 1, 1]
 
 
-def test_lsept_by_hand():
-    # One of each, as nothing seen is an estimate of 0. Then 3 / 2 and 2 / 2, so type 1, which goes
-    # up to 6 / 3; type 0 goes down to 4 / 3 and 5 / 4.
-    assert order("lsept", [[3.0, 1.0, 1.0, 1.0], [2.0, 4.0, 1.0, 1.0]])[:5] == [0, 1, 1, 0, 0]
+@pytest.mark.parametrize(("second", "third"), [(2.2, 1), (2.8, 0)])
+def test_lsept_by_hand(second: float, third: int):
+    # One of each, as nothing seen is an estimate of 0. Then 3 / 2 against 2 / 2, and 3 / 2 against
+    # 4.2 / 3 or 4.8 / 3.
+    assert order("lsept", [[3.0, 9.0, 9.0], [2.0, second, 9.0]])[:4] == [0, 1, 1, third]
 
 
-def duels_that_tell(jobs: int) -> int:
-    """Duels, all won by one type, that tell it to be the shorter one: r - delta = 1 - delta."""
-    return next(d for d in range(1, 99) if 1 - np.sqrt(np.log(12 * jobs**2) / (2 * d)) > 0.5)
+def duels_that_tell(jobs: int, lost: int = 0) -> int:
+    """Duels, of which a type lost some at first, that tell it to be shorter: r - delta > 0.5."""
+    return next(
+        duels
+        for duels in range(1, 99)
+        if (duels - lost) / duels - np.sqrt(np.log(12 * jobs**2) / (2 * duels)) > 0.5
+    )
 
 
 def test_etc_u_explores_in_turn_and_then_commits():
@@ -67,6 +72,23 @@ def test_etc_u_explores_in_turn_and_then_commits():
     size = np.array([[5.0] * jobs, [1.0] * jobs]) + np.linspace(0, 0.1, jobs)
     expected = [0, 1] * turns + [1] * (jobs - turns) + [0] * (jobs - turns)
     assert order("etc_u", size.tolist()) == expected
+
+
+def test_etc_u_finishes_the_type_it_committed_to():
+    """Also when more duels would put it in doubt again.
+
+    Type 0 is told to be shorter than 1 before than 2, and is done to its end. Then type 1 is told
+    to be shorter than 2, and loses all duels that are left.
+    """
+    jobs = 60
+    first, second, third = (duels_that_tell(jobs, lost) for lost in (1, 2, 3))
+    assert first < second < third < jobs
+    size = np.tile([[1.0], [5.0], [9.0]], jobs)
+    size[:, 0], size[:, 1:3] = [3, 1, 2], [[2], [3], [1]]
+    size[2, second:third] = 3
+    explored = [0, 1, 2] * first + [0, 2] * (third - first)
+    committed = [0] * (jobs - third) + [1] * (jobs - first) + [2] * (jobs - third)
+    assert order("etc_u", size.tolist()) == explored + committed
 
 
 def test_etc_u_never_commits_where_jobs_are_too_few_to_tell():
