@@ -18,6 +18,7 @@ ENVIRONMENTS: dict[str, tuple[str, int]] = {
         1_000_000,
     ),
     "makespan/LLMRouter-v0": ("makespan.envs.llm.env:LLMRouterEnv", 1_000_000),
+    "makespan/SingleMachine-v0": ("makespan.envs.jobshop.single.env:SingleMachineEnv", 1_000_000),
 }
 """Environment id -> ("module:Class", decisions after which an episode is cut off)."""
 

@@ -53,6 +53,20 @@ SMALL: dict[str, list[dict[str, Any]]] = {
             "outages": [[0, 0.5, 1.0], [1, 0.7, 1.0]],
         },
     ],
+    "makespan/SingleMachine-v0": [
+        {"jobs": 5},
+        {"types": 1, "jobs": 6, "reveals": "job", "objective": "tardiness"},
+        {
+            "types": 3,
+            "jobs": 3,
+            "means": [0.5, 2.0],
+            "operations": 2,
+            "rate": 1.0,
+            "reveals": "operation",
+            "preemptive": True,
+            "review": 0.5,
+        },
+    ],
 }
 """Per environment: arguments that make episodes short and between them use all it has."""
 

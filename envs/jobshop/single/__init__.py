@@ -1,0 +1,1 @@
+"""One machine and jobs whose sizes may be unknown: the simulator and the environment over it."""
