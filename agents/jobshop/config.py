@@ -1,14 +1,19 @@
 """How a network that schedules job shops is trained: settings, validated. No torch here."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from makespan.agents.schedules import schedule
 from makespan.envs.core.registry import unknown_name
 from makespan.envs.jobshop.core import Way, way_number
 
-Recipe = Literal["self_labelling", "preference", "reinforce", "ppo"]
-"""What is learned from samples; see `makespan.agents.jobshop.recipes`."""
+RECIPES = {
+    "self_labelling": "makespan.agents.jobshop.recipes:self_labelling",
+    "preference": "makespan.agents.jobshop.recipes:preference",
+    "reinforce": "makespan.agents.jobshop.recipes:reinforce",
+    "ppo": "makespan.agents.jobshop.recipes:ppo",
+    "cp_guided": "makespan.agents.jobshop.cp_guided:cp_guided",
+}
+"""Name -> what is learned from samples."""
 
 SIZES = ((15, 15), (20, 15), (20, 20), (30, 15), (30, 20), (50, 15), (50, 20))
 """Jobs and machines of the shops that are trained on."""
@@ -19,15 +24,15 @@ class ShopTraining:
     """How a network is trained.
 
     Attributes:
-        recipe: what is learned from samples.
+        recipe: what is learned from samples (`RECIPES`).
         way: what choices are between; with `active` the network may have a machine wait.
-        updates: gradient steps; with `ppo`, rounds of `epochs` of them.
+        updates: gradient steps; with `ppo` and `cp_guided`, rounds of `epochs` of them.
         seed: of everything; the same seed gives the same agent on the same machine.
         sizes: jobs and machines of the random shops; those of an update have one of these sizes.
         operations: that are scheduled for an update, over all samples; it takes as many shops.
         samples: schedules of each shop; a greedy one comes to these.
         kept: of these, how many schedules are learned from with `preference`.
-        epochs, clip: of `ppo`.
+        epochs, clip: of `ppo` and `cp_guided`.
         rate, schedule: peak of the learning rate, and its course (`makespan.agents.schedules`).
         hidden, layers, narrow: width of embeddings, rounds of messages, width of the last layer.
         trust: in the rule, at the beginning.
@@ -35,7 +40,7 @@ class ShopTraining:
         tuning: shops of each size on which the best weights are chosen.
     """
 
-    recipe: Recipe = "self_labelling"
+    recipe: str = "self_labelling"
     way: Way = "active"
     updates: int = 5_500
     seed: int = 0
@@ -55,8 +60,8 @@ class ShopTraining:
     tuning: int = 24
 
     def __post_init__(self) -> None:
-        if self.recipe not in get_args(Recipe):
-            raise unknown_name("recipe", self.recipe, get_args(Recipe))
+        if self.recipe not in RECIPES:
+            raise unknown_name("recipe", self.recipe, RECIPES)
         way_number(self.way)
         for name in ("updates", "operations", "epochs", "hidden", "narrow", "tuning"):
             if getattr(self, name) < 1:

@@ -167,11 +167,3 @@ def _standard(values: np.ndarray) -> np.ndarray:
     """Less their mean, in units of their spread; zeros if there is none."""
     spread = values.std()
     return (values - values.mean()) / spread if spread > 0 else np.zeros(len(values))
-
-
-RECIPES: dict[str, Recipe] = {
-    "self_labelling": self_labelling,
-    "preference": preference,
-    "reinforce": reinforce,
-    "ppo": ppo,
-}

@@ -21,14 +21,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from makespan.agents.config import stream
 from makespan.agents.folder import CARD, Agent, AgentCard, AgentError, load_agent
-from makespan.agents.jobshop.config import ShopTraining
+from makespan.agents.jobshop.config import RECIPES, ShopTraining
 from makespan.agents.jobshop.network import DispatchNetwork
-from makespan.agents.jobshop.recipes import RECIPES
+from makespan.agents.jobshop.recipes import Recipe
 from makespan.agents.jobshop.sampling import Samples, sample_schedules
 from makespan.agents.provenance import commit, versions
 from makespan.agents.schedules import schedule
 from makespan.agents.whole_file import write_text, writing
 from makespan.baselines.jobshop.rules import dispatch
+from makespan.envs.core.registry import load
 from makespan.envs.jobshop.core import Way
 from makespan.envs.jobshop.features import VERSION
 from makespan.traces.jobshop.instance import JobShop
@@ -69,6 +70,7 @@ class Trainer:
         torch.manual_seed(int(stream(config.seed, "network").generate_state(1)[0]))
         self.network = network_of(config)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(DECAY))
+        self._learn: Recipe = load("recipe", RECIPES, config.recipe)
         self.optimizer = torch.optim.Adam(self.network.parameters(), config.rate)
         self.notes: dict[str, Any] = {
             "updates": 0,
@@ -93,7 +95,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         samples = self._sample(rng)
-        for loss in RECIPES[config.recipe](self.network, samples, config):
+        for loss in self._learn(self.network, samples, config):
             self.optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT)

@@ -10,13 +10,17 @@ import torch
 
 from makespan.agents.folder import AgentError, load_agent
 from makespan.agents.jobshop.agent import ShopAgent
-from makespan.agents.jobshop.config import ShopTraining
+from makespan.agents.jobshop.config import RECIPES, ShopTraining
+from makespan.agents.jobshop.cp_guided import _improved, cp_guided
 from makespan.agents.jobshop.network import DispatchNetwork, log_probabilities, shop_graph
-from makespan.agents.jobshop.recipes import RECIPES, Lesson
+from makespan.agents.jobshop.recipes import Lesson, preference, reinforce
+from makespan.agents.jobshop.rollout import follow, retrace_starts
 from makespan.agents.jobshop.sampling import Samples, sample_schedules
 from makespan.agents.jobshop.train import CHECKPOINT, RUN, train
 from makespan.baselines.jobshop.rules import dispatch
 from makespan.envs.core.contract import simulate
+from makespan.envs.core.registry import load
+from makespan.envs.jobshop.core import columns, way_number
 from makespan.envs.jobshop.simulation import ShopSimulation
 from makespan.traces.jobshop import JobShop, benchmark
 from makespan.traces.jobshop.uniform import uniform_shop
@@ -142,7 +146,7 @@ def test_the_graph_joins_operations_along_jobs_and_with_machines():
     assert [end for _, end in on] == sorted(end for _, end in on)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "cp_guided"])
 def test_every_recipe_makes_the_best_schedule_likelier(recipe):
     net = network()
     samples = sampled(net, 16)
@@ -159,18 +163,61 @@ def test_every_recipe_makes_the_best_schedule_likelier(recipe):
     before = judged()
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     for _ in range(40):
-        for loss in RECIPES[recipe](net, samples, config):
+        for loss in load("recipe", RECIPES, recipe)(net, samples, config):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
     assert judged().mean() > before.mean() + 0.01
 
 
+def test_what_cp_sat_did_becomes_likelier_than_what_the_network_did():
+    rng = np.random.default_rng(1)
+    net, some = network(), [uniform_shop(7, 6, rng) for _ in range(3)]
+    samples = [
+        sample_schedules(shop, "active", head, 2, rng)
+        for shop, head in zip(some, net.heads(some), strict=True)
+    ]
+    pairs = [_improved(sample, k) for k, sample in enumerate(samples)]
+    improved = [pair[0] for pair in pairs if pair is not None]
+    assert improved
+    for sample in improved:
+        assert sample.makespan[0] < sample.makespan[1]
+
+    def lead() -> float:
+        """Log probability of CP-SAT's schedule less that of the network's, mean over shops."""
+        lesson = Lesson.of(improved, [np.array([0, 1])] * len(improved))
+        with torch.no_grad():
+            logs = lesson.per_schedule(lesson.judge(net)[0], "sum").numpy().reshape(-1, 2)
+        return float((logs[:, 0] - logs[:, 1]).mean())
+
+    before = lead()
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(3):
+        for loss in cp_guided(net, samples, CONFIG):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert lead() > before
+
+
+def test_a_schedule_followed_by_its_starts_is_the_same_schedule():
+    net = network()
+    for sample in sampled(net):
+        compiled, way = columns(sample.shop), way_number("active")
+        start, before = retrace_starts(compiled, way, sample.picks[2], 0)
+        assert start.max() <= sample.makespan[2]
+        picks, candidates, makespan = follow(compiled, way, start)
+        assert makespan == sample.makespan[2]
+        assert candidates == sample.candidates[2]
+        assert picks.tolist() == sample.picks[2].tolist()
+        assert before.sum() < sample.shop.operations / 2
+
+
 def test_there_is_nothing_to_prefer_where_all_are_as_short():
     samples = sampled(network())
     same = [dataclasses.replace(s, makespan=np.full_like(s.makespan, 9)) for s in samples]
-    assert list(RECIPES["preference"](network(), same, CONFIG)) == []
-    (loss,) = RECIPES["reinforce"](network(), same, CONFIG)
+    assert list(preference(network(), same, CONFIG)) == []
+    (loss,) = reinforce(network(), same, CONFIG)
     assert loss.item() == 0
 
 
