@@ -58,6 +58,7 @@ class Search:
         workers: threads; 0: one for each core.
         seed: of the search.
         progress: is told of better schedules.
+        first: the first schedule is the answer.
 
     Raises:
         ValueError: the limit is not positive.
@@ -67,6 +68,7 @@ class Search:
     workers: int
     seed: int
     progress: Progress
+    first: bool = False
 
     def __post_init__(self) -> None:
         if not self.limit_s > 0:
@@ -93,6 +95,7 @@ class Search:
         solver.parameters.max_time_in_seconds = self.limit_s
         solver.parameters.num_workers = self.workers
         solver.parameters.random_seed = self.seed
+        solver.parameters.stop_after_first_solution = self.first
         began_s = time.perf_counter()
         code = solver.solve(model, _reporter(cp_model, self.progress, began_s))
         status = _STATUS[solver.status_name(code)]

@@ -24,6 +24,7 @@ from makespan.traces.jobshop.project import Project
 def solve_project(
     project: Project,
     limit_s: float = 60.0,
+    first: bool = False,
     hint: ProjectSchedule | None = None,
     workers: int = 0,
     seed: int = 0,
@@ -33,6 +34,7 @@ def solve_project(
 
     Args:
         limit_s: after which the best so far is taken.
+        first: the first that is found is the answer, however long it is: can it be done at all?
         hint: where to begin, even if it misses deadlines; if it does not, it is the answer if
             nothing better is found.
         workers: threads; 0: one for each core.
@@ -43,7 +45,7 @@ def solve_project(
         ImportError: OR-Tools is not installed.
         ValueError: the limit is not positive, or the hint is of another project.
     """
-    search = Search(limit_s, workers, seed, progress)
+    search = Search(limit_s, workers, seed, progress, first)
     if hint is not None and len(hint.start) != project.tasks:
         raise ValueError("the hint is of another project")
     model = _Model(load_cp_model(), project)

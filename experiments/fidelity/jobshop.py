@@ -1,10 +1,11 @@
 """The checks of the job-shop world, in the order of the table."""
 
-from makespan.experiments.fidelity import dispatching, tardiness
+from makespan.experiments.fidelity import constraint_bench, dispatching, tardiness
 from makespan.experiments.fidelity.sources import Check
 
 CHECKS: dict[str, Check] = {
     "dispatching rules": dispatching.rows,
     "tardiness rules": tardiness.rows,
+    "constraint bench": constraint_bench.rows,
 }
 """Name, for the progress bar -> check."""
