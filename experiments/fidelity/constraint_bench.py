@@ -192,9 +192,18 @@ def figure() -> "Figure":
     drawn = Figure(figsize=(4.5 * len(AXES), 4), layout="constrained")
     for panel, axes in zip(drawn.subplots(1, len(AXES), sharey=True), AXES, strict=True):
         for by, outcomes in curves(axes).items():
-            style = "-" if by in (SOLVER, HIDDEN) else "--" if "serial" in by else ":"
-            panel.plot(LEVELS, np.nan_to_num(outcomes).mean(axis=0), style, marker=".", label=by)
+            if by != HIDDEN:
+                share = np.nan_to_num(outcomes).mean(axis=0)
+                panel.plot(LEVELS, share, marker=".", label=by, **_style(by))
         panel.set(title=axes, xlabel="precedences", ylim=(-0.03, 1.03))
     drawn.axes[0].set_ylabel("share of projects done")
     drawn.legend(*drawn.axes[-1].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return drawn
+
+
+def _style(by: str) -> dict[str, str]:
+    """A colour for each rule, and a dash for each way."""
+    rule, _, way = by.partition(", ")
+    if not way:
+        return {"color": "black"}
+    return {"color": f"C{list(RULES).index(rule)}", "linestyle": "--" if way == "serial" else ":"}

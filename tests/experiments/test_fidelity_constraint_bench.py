@@ -52,7 +52,7 @@ def test_rows_pass_and_are_shown():
     pytest.importorskip("matplotlib")
     panel = figure().axes[-1]
     assert panel.get_title() == "everything"
-    assert len(panel.get_lines()) == 12 + 2
+    assert len(panel.get_lines()) == 12 + 1
 
 
 def test_a_hidden_schedule_that_is_none_fails(monkeypatch: pytest.MonkeyPatch):
