@@ -106,6 +106,8 @@ class _Model:
             done = model.add(end == start + int(shop.duration[option]))
             if not alone:
                 done.only_enforce_if(takes)
+            if leaves is end and not shop.duration[option]:
+                continue  # what takes no time is in nobody's way
             stay = model.new_int_var(0, self._horizon, f"stay{option}")
             interval = model.new_optional_interval_var(start, stay, leaves, takes, f"on{option}")
             on_machine[shop.machine[option]].append(interval)

@@ -185,6 +185,11 @@ def test_before_there_is_any_schedule_there_is_none():
     assert solution.bound == benchmark("ta71").lower_bound()
 
 
+def test_what_takes_no_time_is_in_nobodys_way():
+    shop = JobShop.of([[(0, 4)], [(1, 1), (0, 0), (1, 3)]])
+    assert solve(shop, workers=1).objective == 4
+
+
 def test_a_job_is_not_begun_before_its_release():
     shop = JobShop.of([[(0, 2)], [(0, 3)]])
     late = JobShop(
