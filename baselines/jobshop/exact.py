@@ -1,72 +1,47 @@
 """Optimal job-shop schedules, or the best in a given time, by OR-Tools' CP-SAT.
 
-An operation is an interval; a machine's intervals do not overlap; the last end is minimised. With
-several workers and a time limit two runs may end differently: the search is a race.
+An operation is an interval; a machine's intervals do not overlap; the last end is minimised.
 """
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from makespan.baselines.jobshop.cpsat import (
+    Progress,
+    Search,
+    Solution,
+    if_valid,
+    load_cp_model,
+    makespan,
+    silent,
+)
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop.instance import JobShop
-
-MISSING = 'solving takes OR-Tools: pip install "makespan[solve]"'
-
-Status = Literal["optimal", "feasible", "unknown", "infeasible"]
-
-Progress = Callable[[float, int, int], None]
-"""Is told of every better schedule: seconds since the start, its makespan, the lower bound."""
-
-
-@dataclass(frozen=True)
-class Solution:
-    """What a solver found.
-
-    Attributes:
-        status: `optimal`: proved; `feasible`: the time was over; `unknown`: it was over before
-            there was any; `infeasible`: there is none, which only frozen operations can cause.
-        schedule: the best; None where there is none.
-        bound: no schedule is shorter.
-        seconds: that it took.
-        workers: threads that searched.
-    """
-
-    status: Status
-    schedule: Schedule | None
-    bound: int
-    seconds: float
-    workers: int
-
-    @property
-    def gap(self) -> float:
-        """How much shorter the best schedule could be, as a share of it; nan without one."""
-        if self.schedule is None:
-            return float("nan")
-        makespan = self.schedule.makespan
-        return (makespan - self.bound) / makespan if makespan else 0.0
 
 
 def solve(
     shop: JobShop,
     limit_s: float = 60.0,
     blocking: bool = False,
+    swap: bool = True,
     hint: Schedule | None = None,
     workers: int = 0,
     seed: int = 0,
     frozen: Mapping[int, int] | None = None,
-    progress: Progress = lambda seconds, makespan, bound: None,
-) -> Solution:
+    progress: Progress = silent,
+) -> Solution[Schedule]:
     """Find the shortest schedule.
 
     Args:
         limit_s: after which the best so far is taken.
         blocking: a job stays on its machine until the next one is free, since nothing lies between
-            machines. Jobs that wait for each other may swap at the same moment.
-        hint: where to begin.
+            machines.
+        swap: whether jobs that block each other, two or more in a circle, may all go on at the same
+            moment. Without swaps, a job goes on only when the one before it has left. Asked only
+            where jobs block.
+        hint: where to begin; it is the answer if it can be and nothing better is found.
         workers: threads; 0: one for each core.
         seed: of the search.
         frozen: operation -> when it begins, of those that can no longer be moved.
@@ -74,60 +49,26 @@ def solve(
 
     Raises:
         ImportError: OR-Tools is not installed.
-        ValueError: the limit is not positive, the hint is of another shop, or what is frozen is no
-            operation.
+        ValueError: the limit is not positive, the hint is of another shop, what is frozen is no
+            operation, or what is asked without swaps takes no time or may stay on its machine,
+            which this model does not have.
     """
-    if not limit_s > 0:
-        raise ValueError(f"the time limit must be positive, not {limit_s}")
+    frozen = frozen or {}
+    search = Search(limit_s, workers, seed, progress)
     if hint is not None and len(hint.start) != shop.operations:
         raise ValueError("the hint is of another job shop")
-    if unknown := set(frozen or ()) - set(range(shop.operations)):
+    if unknown := set(frozen) - set(range(shop.operations)):
         raise ValueError(f"frozen operations must be 0 to {shop.operations - 1}, not {unknown}")
-    cp_model = _cp_model()
-    model = _Model(cp_model, shop, blocking)
-    model.freeze(frozen or {})
+    model = _Model(load_cp_model(), shop, blocking)
+    model.freeze(frozen)
+    if blocking and not swap:
+        model.forbid_swaps()
     if hint is not None:
         model.hint(hint)
-    solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = limit_s
-    solver.parameters.num_workers = workers
-    solver.parameters.random_seed = seed
-    began_s = time.perf_counter()
-    code = solver.solve(model.model, _reporter(cp_model, progress, began_s))
-    status = _STATUS[solver.status_name(code)]
-    found = status in ("optimal", "feasible")
-    return Solution(
-        status=status,
-        schedule=model.schedule(solver) if found else None,
-        bound=round(solver.best_objective_bound) if found else shop.lower_bound(),
-        seconds=time.perf_counter() - began_s,
-        workers=solver.parameters.num_workers,
-    )
-
-
-_STATUS: dict[str, Status] = {
-    "OPTIMAL": "optimal",
-    "FEASIBLE": "feasible",
-    "UNKNOWN": "unknown",
-    "INFEASIBLE": "infeasible",
-}
-
-
-def _cp_model() -> Any:
-    try:
-        from ortools.sat.python import cp_model
-    except ImportError as error:
-        raise ImportError(MISSING) from error
-    return cp_model
-
-
-def _reporter(cp_model: Any, progress: Progress, began_s: float) -> Any:
-    class Reporter(cp_model.CpSolverSolutionCallback):
-        def on_solution_callback(self) -> None:
-            seconds = time.perf_counter() - began_s
-            progress(seconds, round(self.objective_value), round(self.best_objective_bound))
-
-    return Reporter()
+    known = if_valid(hint, blocking, swap)
+    if known is not None and any(known.start[o] != start for o, start in frozen.items()):
+        known = None
+    return search.run(model.model, model.schedule, makespan, shop.lower_bound(), known)
 
 
 class _Model:
@@ -142,6 +83,7 @@ class _Model:
         self._end = [self.model.new_int_var(0, self._horizon, f"end{o}") for o in whole]
         self._takes: dict[int, Any] = {}  # option -> whether an operation is done by it
         on_machine: list[list[Any]] = [[] for _ in range(shop.machines)]
+        self._last = set((shop.first_operation[1:] - 1).tolist())
         leaves = self._leaves(blocking)
         for operation in whole:
             self._choose(operation, leaves[operation], on_machine)
@@ -159,8 +101,8 @@ class _Model:
         """When each operation's machine is free again."""
         if not blocking:
             return self._end
-        last = set((self._shop.first_operation[1:] - 1).tolist())
-        return [self._end[o] if o in last else self._start[o + 1] for o in range(len(self._end))]
+        count = self._shop.operations
+        return [self._end[o] if o in self._last else self._start[o + 1] for o in range(count)]
 
     def _choose(self, operation: int, leaves: Any, on_machine: list[list[Any]]) -> None:
         """The operation is done by one of its options, and occupies that machine."""
@@ -174,6 +116,8 @@ class _Model:
             done = model.add(end == start + int(shop.duration[option]))
             if not alone:
                 done.only_enforce_if(takes)
+            if leaves is end and not shop.duration[option]:
+                continue  # what takes no time is in nobody's way
             stay = model.new_int_var(0, self._horizon, f"stay{option}")
             interval = model.new_optional_interval_var(start, stay, leaves, takes, f"on{option}")
             on_machine[shop.machine[option]].append(interval)
@@ -191,9 +135,40 @@ class _Model:
         for operation, start in frozen.items():
             self.model.add(self._start[operation] == start)
 
+    def forbid_swaps(self) -> None:
+        """What goes on at the same moment goes one after the other.
+
+        Every start gets a rank among those of its moment. A job goes to a machine at a later moment
+        than that at which it gets free, or at the same with a higher rank; jobs that would wait for
+        each other in a circle have no such ranks. As many ranks as jobs are enough, since an
+        operation takes time, so that no job goes on twice in a moment.
+
+        Raises:
+            ValueError: an operation may take no time, or be on the machine of the one before it.
+        """
+        shop, model = self._shop, self.model
+        _check_for_swaps(shop)
+        ranks = shop.jobs
+        on_machine: list[list[Any]] = [[] for _ in range(shop.machines)]
+        latest = (self._horizon + 1) * ranks
+        moves = [model.new_int_var(0, latest, f"moves{o}") for o in range(shop.operations)]
+        for operation, move in enumerate(moves):
+            rank = model.new_int_var(0, ranks - 1, f"rank{operation}")
+            model.add(move == ranks * self._start[operation] + rank)
+            last = operation in self._last
+            leaves = ranks * self._end[operation] if last else moves[operation + 1] + 1
+            for option in range(*shop.first_option[operation : operation + 2].tolist()):
+                stay = model.new_int_var(0, latest, f"ranked_stay{option}")
+                takes = self._takes[option]
+                interval = model.new_optional_interval_var(move, stay, leaves, takes, f"in{option}")
+                on_machine[shop.machine[option]].append(interval)
+        for intervals in on_machine:
+            model.add_no_overlap(intervals)
+
     def hint(self, schedule: Schedule) -> None:
-        for operation, start in enumerate(schedule.start.tolist()):
-            self.model.add_hint(self._start[operation], start)
+        for variables, values in ((self._start, schedule.start), (self._end, schedule.end)):
+            for variable, value in zip(variables, values.tolist(), strict=True):
+                self.model.add_hint(variable, value)
         chosen = set(schedule.option.tolist())
         for option, takes in self._takes.items():
             if not isinstance(takes, int):
@@ -204,3 +179,17 @@ class _Model:
         start = np.array([solver.value(start) for start in self._start], np.int64)
         done = [o for o, t in self._takes.items() if isinstance(t, int) or solver.value(t)]
         return Schedule(shop, start, np.array(done, np.int64))
+
+
+def _check_for_swaps(shop: JobShop) -> None:
+    """See that every operation takes time, and that a job changes machines after each."""
+    if (shop.duration == 0).any():
+        raise ValueError("without swaps every operation must take time")
+    options = np.split(shop.machine, shop.first_option[1:-1])
+    for job, first in enumerate(shop.first_operation[:-1].tolist()):
+        for operation in range(first + 1, int(shop.first_operation[job + 1])):
+            if np.intersect1d(options[operation - 1], options[operation]).size:
+                raise ValueError(
+                    f"job {job}, operation {operation - first} may be on the machine of the one "
+                    "before it; without swaps it must not"
+                )

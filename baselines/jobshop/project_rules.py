@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from makespan.envs.jobshop.project.simulation import TaskDecision
 from makespan.envs.jobshop.projects import ProjectSchedule, ProjectWay, generate_project
 from makespan.traces.errors import unknown_name
 from makespan.traces.jobshop.project import Project
@@ -72,3 +73,24 @@ def dispatch_project(project: Project, rule: str, way: ProjectWay) -> ProjectSch
     if rule not in RULES:
         raise unknown_name("project rule", rule, RULES)
     return generate_project(project, RULES[rule](project), way)
+
+
+class RulePolicy:
+    """A rule as a policy of `ProjectRun`: it never waits where something can begin.
+
+    The schedule is that of `dispatch_project` in parallel.
+
+    Raises:
+        ValueError: there is no such rule.
+    """
+
+    def __init__(self, rule: str) -> None:
+        if rule not in RULES:
+            raise unknown_name("project rule", rule, RULES)
+        self._rule = RULES[rule]
+        self._project: Project | None = None
+
+    def __call__(self, decision: TaskDecision) -> int:
+        if decision.project is not self._project:
+            self._project, self._priority = decision.project, self._rule(decision.project)
+        return decision.lowest(self._priority)

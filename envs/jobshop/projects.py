@@ -18,7 +18,13 @@ is put where it first fits. Some optimal schedule is among these.
 `parallel`: time goes on; at every moment at which something ends, the tasks that could begin are
 begun in the order of their priorities, as far as they fit. No resource is idle that a task could
 have, and so the optimum may not be among these.
+
+Neither begins a task before its release, in the way of a downtime or beside one that it excludes: a
+task waits until all of it fits. Deadlines may be missed.
 """
+
+LATE = np.iinfo(np.int64).max
+"""After everything."""
 
 PROJECT_WAYS: tuple[ProjectWay, ...] = get_args(ProjectWay)
 
@@ -39,6 +45,11 @@ class ProjectSchedule:
     def makespan(self) -> int:
         """When the last task ends."""
         return int(self.end.max())
+
+    @property
+    def late(self) -> np.ndarray:
+        """bool (tasks,): whether each ends after its deadline."""
+        return self.end > self.project.deadline
 
     def validate(self) -> None:
         """See that nothing is wrong with it.
@@ -64,6 +75,37 @@ class ProjectSchedule:
                     f"at {moment} tasks take {taken[r]} of resource {r}, which has "
                     f"{project.capacity[r]}"
                 )
+        self._validate_windows()
+        self._validate_downtime()
+        self._validate_pairs()
+
+    def _validate_windows(self) -> None:
+        release, deadline = self.project.release, self.project.deadline
+        if (early := self.start < release).any():
+            task = int(early.argmax())
+            raise ValueError(f"task {task} begins before its release at {release[task]}")
+        if self.late.any():
+            task = int(self.late.argmax())
+            raise ValueError(
+                f"task {task} ends at {self.end[task]}, after its deadline at {deadline[task]}"
+            )
+
+    def _validate_downtime(self) -> None:
+        for resource, begin, end in self.project.downtime.tolist():
+            takes = (self.project.demand[:, resource] > 0) & (self.project.duration > 0)
+            inside = takes & (self.start < end) & (begin < self.end)
+            if inside.any():
+                raise ValueError(
+                    f"task {inside.argmax()} takes of resource {resource}, which is down from "
+                    f"{begin} to {end}"
+                )
+
+    def _validate_pairs(self) -> None:
+        """What takes no time is never in the way."""
+        for one, other in self.project.pairs.tolist():
+            begins = max(self.start[one], self.start[other])
+            if begins < min(self.end[one], self.end[other]):
+                raise ValueError(f"tasks {one} and {other} are under way at once at {begins}")
 
 
 def generate_project(project: Project, priority: np.ndarray, way: ProjectWay) -> ProjectSchedule:
@@ -88,6 +130,9 @@ def generate_project(project: Project, priority: np.ndarray, way: ProjectWay) ->
         project.demand,
         project.first_successor,
         project.successor,
+        project.downtime,
+        project.release,
+        project.pairs,
         np.bincount(project.successor, minlength=project.tasks),
         priority.astype(np.float64),
         start,
@@ -96,12 +141,23 @@ def generate_project(project: Project, priority: np.ndarray, way: ProjectWay) ->
 
 
 @kernel
-def _serial(capacity, duration, demand, first, successor, waits, priority, start):
+def _serial(
+    capacity,
+    duration,
+    demand,
+    first,
+    successor,
+    downtime,
+    release,
+    pairs,
+    waits,
+    priority,
+    start,
+):
     """Fill `start`."""
     tasks = len(duration)
-    free = np.empty((duration.sum() + 1, len(capacity)), np.int64)
-    free[:] = capacity
-    ready = np.zeros(tasks, np.int64)
+    free = _free(capacity, duration, downtime, release)
+    ready = release.copy()
     done = np.zeros(tasks, np.bool_)
     for _ in range(tasks):
         task = -1
@@ -112,7 +168,9 @@ def _serial(capacity, duration, demand, first, successor, waits, priority, start
         begin = ready[task]
         moment = begin
         while moment < begin + duration[task]:  # the first moment from which it fits to its end
-            if (free[moment] < demand[task]).any():
+            if (free[moment] < demand[task]).any() or _excluded(
+                task, moment, duration, pairs, done, start
+            ):
                 begin = moment + 1
             moment += 1
         for moment in range(begin, begin + duration[task]):
@@ -125,7 +183,60 @@ def _serial(capacity, duration, demand, first, successor, waits, priority, start
 
 
 @kernel
-def _parallel(capacity, duration, demand, first, successor, waits, priority, start):
+def _free(capacity, duration, downtime, release):
+    """int64 (moments, resources): what there is of each while nothing is scheduled.
+
+    After the last release and downtime, the tasks fit one behind the other.
+    """
+    horizon = duration.sum() + release.max() + 1
+    for k in range(len(downtime)):
+        horizon = max(horizon, downtime[k, 2] + duration.sum() + 1)
+    free = np.empty((horizon, len(capacity)), np.int64)
+    free[:] = capacity
+    for k in range(len(downtime)):
+        free[downtime[k, 1] : downtime[k, 2], downtime[k, 0]] = 0
+    return free
+
+
+@kernel
+def _excluded(task, moment, duration, pairs, scheduled, start):
+    """Whether a task that must not be under way beside this one is, at that moment."""
+    for k in range(len(pairs)):
+        other = -1
+        if pairs[k, 0] == task:
+            other = pairs[k, 1]
+        elif pairs[k, 1] == task:
+            other = pairs[k, 0]
+        placed = other >= 0 and scheduled[other]
+        if placed and start[other] <= moment < start[other] + duration[other]:
+            return True
+    return False
+
+
+@kernel
+def _down(task, moment, duration, demand, downtime):
+    """Whether a resource that the task takes is down before it would end, if it began then."""
+    for k in range(len(downtime)):
+        meets = moment < downtime[k, 2] and downtime[k, 1] < moment + duration[task]
+        if meets and demand[task, downtime[k, 0]] > 0:
+            return True
+    return False
+
+
+@kernel
+def _parallel(
+    capacity,
+    duration,
+    demand,
+    first,
+    successor,
+    downtime,
+    release,
+    pairs,
+    waits,
+    priority,
+    start,
+):
     """Fill `start`."""
     tasks = len(duration)
     free = capacity.copy()
@@ -144,16 +255,28 @@ def _parallel(capacity, duration, demand, first, successor, waits, priority, sta
             task = -1
             for other in range(tasks):
                 fits = not begun[other] and waits[other] == 0 and (demand[other] <= free).all()
+                fits = fits and release[other] <= now
+                fits = fits and not _down(other, now, duration, demand, downtime)
+                fits = fits and not _excluded(other, now, duration, pairs, begun, start)
                 if fits and (task < 0 or priority[other] < priority[task]):
                     task = other
             if task >= 0:
                 start[task], begun[task] = now, True
                 free -= demand[task]
                 left -= 1
-        following = -1
-        for other in range(tasks):
-            if begun[other] and not ended[other]:
-                end = start[other] + duration[other]
-                if following < 0 or end < following:
-                    following = end
-        now = max(following, now)
+        now = _next_moment(now, duration, downtime, release, begun, ended, start)
+
+
+@kernel
+def _next_moment(now, duration, downtime, release, begun, ended, start):
+    """The next at which a task ends or is released, or a downtime ends; now if there is none."""
+    following = LATE
+    for task in range(len(duration)):
+        if begun[task] and not ended[task]:
+            following = min(following, start[task] + duration[task])
+        elif not begun[task] and release[task] > now:
+            following = min(following, release[task])
+    for k in range(len(downtime)):
+        if downtime[k, 2] > now:
+            following = min(following, downtime[k, 2])
+    return now if following == LATE else following

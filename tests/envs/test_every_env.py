@@ -67,6 +67,21 @@ SMALL: dict[str, list[dict[str, Any]]] = {
             "review": 0.5,
         },
     ],
+    "makespan/RCPSP-v0": [
+        {"tasks": 8, "level": 6, "layers": 3},
+        {
+            "tasks": [6, 9],
+            "level": [4, 8],
+            "layers": 3,
+            "resources": 2,
+            "downtime": 1.0,
+            "pairs": 0.5,
+            "max_tasks": 12,
+            "max_resources": 3,
+            "max_arcs": 10,
+            "max_pairs": 12,
+        },
+    ],
 }
 """Per environment: arguments that make episodes short and between them use all it has."""
 

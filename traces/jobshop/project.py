@@ -1,11 +1,18 @@
 """A project: tasks that wait for each other and share resources (RCPSP)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import accumulate
 from typing import Self
 
 import numpy as np
+
+NEVER = np.iinfo(np.int64).max
+"""Deadline of a task that has none."""
+
+
+def _absent() -> np.ndarray:
+    return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -19,11 +26,16 @@ class Project:
         first_successor: int64 (tasks + 1,): task i comes before `successor` from
             `first_successor[i]` up to `first_successor[i + 1]`.
         successor: int64 (arcs,): tasks, from 0.
+        downtime: int64 (downtimes, 3): a resource, and from when until when there is none of it;
+            no task that takes of it can be under way. None if not given.
+        release: int64 (tasks,): when each can begin at the earliest; 0 if not given.
+        deadline: int64 (tasks,): when each has to end; `NEVER` if not given.
+        pairs: int64 (pairs, 2): tasks that must not be under way at once. None if not given.
         name: of the instance.
 
     Raises:
         ValueError: a column has the wrong shape, something is out of range, or tasks wait for each
-            other in a circle; the message names the task, from 0.
+            other in a circle; the message names the task, downtime or pair, from 0.
     """
 
     capacity: np.ndarray
@@ -31,18 +43,33 @@ class Project:
     demand: np.ndarray
     first_successor: np.ndarray
     successor: np.ndarray
+    downtime: np.ndarray = field(default_factory=_absent)
+    release: np.ndarray = field(default_factory=_absent)
+    deadline: np.ndarray = field(default_factory=_absent)
+    pairs: np.ndarray = field(default_factory=_absent)
     name: str = ""
 
     def __post_init__(self) -> None:
+        absent = {
+            "downtime": np.zeros((0, 3)),
+            "release": np.zeros(self.tasks),
+            "deadline": np.full(self.tasks, NEVER),
+            "pairs": np.zeros((0, 2)),
+        }
         for column in fields(self):
             if column.name != "name":
                 values = np.array(getattr(self, column.name))
                 if values.size and values.dtype.kind not in "iu":
                     raise ValueError(f"{column.name} must be whole numbers, not {values.dtype}")
+                if not values.size and column.name in absent:
+                    values = absent[column.name]
                 values = values.astype(np.int64)
                 values.setflags(write=False)
                 object.__setattr__(self, column.name, values)
         self._validate()
+        self._validate_windows()
+        self._validate_downtime()
+        self._validate_pairs()
 
     def _validate(self) -> None:
         if not self.tasks or self.demand.shape != (self.tasks, len(self.capacity)):
@@ -65,6 +92,35 @@ class Project:
         if unknown.any():
             raise ValueError(f"there is no task {self.successor[unknown.argmax()]} to come after")
         self.order()
+
+    def _validate_windows(self) -> None:
+        for name in ("release", "deadline"):
+            if getattr(self, name).shape != (self.tasks,):
+                raise ValueError(f"{name} has not one entry for each of {self.tasks} tasks")
+        if (early := self.release < 0).any():
+            raise ValueError(f"task {early.argmax()} must not be released before 0")
+        if (short := self.deadline - self.release < self.duration).any():
+            task = int(short.argmax())
+            raise ValueError(
+                f"task {task} takes {self.duration[task]} and cannot be done from "
+                f"{self.release[task]} to {self.deadline[task]}"
+            )
+
+    def _validate_downtime(self) -> None:
+        if self.downtime.ndim != 2 or self.downtime.shape[1] != 3:
+            raise ValueError("a downtime is a resource, its beginning and its end")
+        for k, (resource, begin, end) in enumerate(self.downtime.tolist()):
+            if not 0 <= resource < len(self.capacity):
+                raise ValueError(f"downtime {k} is of resource {resource}, which there is not")
+            if not 0 <= begin < end:
+                raise ValueError(f"downtime {k} lasts from {begin} to {end}")
+
+    def _validate_pairs(self) -> None:
+        if self.pairs.ndim != 2 or self.pairs.shape[1] != 2:
+            raise ValueError("a pair is two tasks")
+        for k, (one, other) in enumerate(self.pairs.tolist()):
+            if one == other or not {one, other} <= set(range(self.tasks)):
+                raise ValueError(f"pair {k} must be two tasks of {self.tasks}: {one} and {other}")
 
     @classmethod
     def of(
@@ -113,20 +169,23 @@ class Project:
         return order
 
     def earliest(self) -> np.ndarray:
-        """int64 (tasks,): when each could begin if resources had no end."""
-        start = np.zeros(self.tasks, np.int64)
+        """int64 (tasks,): when each could begin if resources had no end, and no downtimes."""
+        start = self.release.copy()
         for task in self.order():
             after = self.successors(task)
             start[after] = np.maximum(start[after], start[task] + self.duration[task])
         return start
 
     def latest(self) -> np.ndarray:
-        """int64 (tasks,): when each would have to begin for that to be no later."""
-        start = self.critical_path() - self.duration
+        """int64 (tasks,): when each would have to begin for that to be no later, and for deadlines.
+
+        Where deadlines cannot be met, it is before `earliest`.
+        """
+        start = np.minimum(self.critical_path(), self.deadline) - self.duration
         for task in reversed(self.order()):
             after = self.successors(task)
             if len(after):
-                start[task] = start[after].min() - self.duration[task]
+                start[task] = min(start[task], start[after].min() - self.duration[task])
         return start
 
     def critical_path(self) -> int:

@@ -73,6 +73,79 @@ def shortest(shop: JobShop) -> int:
     return min(makespans)
 
 
+@st.composite
+def small_shops(draw: st.DrawFn) -> JobShop:
+    """Two or three jobs that visit each of two or three machines once."""
+    machines = draw(st.integers(2, 3))
+    jobs = draw(st.lists(st.permutations(range(machines)), min_size=2, max_size=3))
+    return JobShop.of([[(machine, draw(st.integers(1, 6))) for machine in job] for job in jobs])
+
+
+@settings(deadline=None, max_examples=40)
+@given(small_shops())
+def test_small_shops_without_swaps_are_solved_as_by_trying_everything(shop: JobShop):
+    solution = solve(shop, blocking=True, swap=False, workers=1)
+    assert solution.status == "optimal"
+    assert solution.schedule is not None
+    solution.schedule.validate(blocking=True, swap=False)
+    assert solution.objective == solution.schedule.makespan == shortest_without_swaps(shop)
+
+
+def shortest_without_swaps(shop: JobShop) -> float:
+    """Over all orders on the machines in which nobody waits for himself in a circle."""
+    on = [np.flatnonzero(shop.machine == machine).tolist() for machine in range(shop.machines)]
+    orders = itertools.product(*(itertools.permutations(operations) for operations in on))
+    return min(length_without_swaps(shop, order) for order in orders)
+
+
+def length_without_swaps(shop: JobShop, order: tuple[tuple[int, ...], ...]) -> float:
+    """The longest path; infinite if there is a circle."""
+    last = shop.first_operation[1:] - 1
+    takes = shop.duration.tolist()
+    arcs = [(o, o + 1, takes[o]) for o in range(shop.operations) if o not in last]
+    for operations in order:
+        for one, other in itertools.pairwise(operations):
+            arcs.append((one, other, takes[one]) if one in last else (one + 1, other, 0))
+    start = [0] * shop.operations
+    for _ in range(shop.operations + 1):
+        before = list(start)
+        for one, other, length in arcs:
+            # A circle without length is one, too: so whoever waits begins a little later.
+            start[other] = max(start[other], start[one] + 1000 * length + 1)
+        if start == before:
+            return max(s // 1000 + p for s, p in zip(start, takes, strict=True))
+    return float("inf")
+
+
+def test_swaps_save_time_where_they_are_allowed():
+    """Two jobs in opposite directions: without swaps one waits outside until the other is gone."""
+    shop = JobShop.of([[(0, 2), (1, 2)], [(1, 2), (0, 2)]])
+    assert solve(shop, blocking=True, workers=1).objective == 4
+    assert solve(shop, blocking=True, swap=False, workers=1).objective == 8
+
+
+def test_ft06_without_swaps_is_longer_than_with_them():
+    solution = solve(benchmark("ft06"), limit_s=120, blocking=True, swap=False, workers=1)
+    assert (solution.status, solution.objective) == ("optimal", 69)
+    assert solution.schedule is not None
+    solution.schedule.validate(blocking=True, swap=False)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "reason"),
+    [
+        ([[(0, 2), (1, 0)]], "every operation must take time"),
+        (
+            [[(1, 1)], [(0, 2), (0, 1)]],
+            "job 1, operation 1 may be on the machine of the one before",
+        ),
+    ],
+)
+def test_what_is_not_modelled_without_swaps_is_said(jobs, reason: str):
+    with pytest.raises(ValueError, match=reason):
+        solve(JobShop.of(jobs), blocking=True, swap=False)
+
+
 def test_without_time_there_is_the_hint():
     shop = benchmark("ta71")
     hint = dispatch(shop, "tail_p")
@@ -82,8 +155,27 @@ def test_without_time_there_is_the_hint():
     assert solution.schedule is not None
     solution.schedule.validate()
     assert shop.lower_bound() <= solution.bound <= solution.schedule.makespan <= hint.makespan
-    assert told[-1][1] == solution.schedule.makespan
+    assert all(makespan >= solution.schedule.makespan for _, makespan, _ in told)
     assert 0 < solution.gap < 1
+
+
+def test_better_schedules_are_told():
+    told = []
+    solution = solve(benchmark("la01"), progress=lambda *news: told.append(news), workers=1)
+    seconds, makespans, bounds = zip(*told, strict=True)
+    assert sorted(seconds) == list(seconds)
+    assert makespans[-1] == solution.objective == 666
+    assert max(bounds) <= 666
+
+
+def test_a_hint_that_cannot_be_is_no_answer():
+    """It has job 1 go on to a machine on which job 0 still waits."""
+    shop = JobShop.of([[(0, 2), (1, 2)], [(1, 3), (0, 1)]])
+    late = Schedule.plain(shop, np.array([0, 4, 0, 3]))
+    late.validate()
+    solution = solve(shop, blocking=True, hint=late, workers=1)
+    assert solution.schedule is not None
+    solution.schedule.validate(blocking=True)
 
 
 def test_before_there_is_any_schedule_there_is_none():
@@ -91,6 +183,11 @@ def test_before_there_is_any_schedule_there_is_none():
     assert (solution.status, solution.schedule) == ("unknown", None)
     assert isnan(solution.gap)
     assert solution.bound == benchmark("ta71").lower_bound()
+
+
+def test_what_takes_no_time_is_in_nobodys_way():
+    shop = JobShop.of([[(0, 4)], [(1, 1), (0, 0), (1, 3)]])
+    assert solve(shop, workers=1).objective == 4
 
 
 def test_a_job_is_not_begun_before_its_release():

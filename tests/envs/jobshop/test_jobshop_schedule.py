@@ -70,3 +70,41 @@ def test_where_nothing_lies_between_machines_a_job_blocks_its_own():
 def test_what_takes_no_time_is_in_nobodys_way():
     shop = JobShop.of([[(0, 4)], [(0, 0)]])
     Schedule.plain(shop, np.array([0, 2])).validate()
+
+
+SWAPPING = {
+    2: ([[(0, 2), (1, 2)], [(1, 3), (0, 1)]], [0, 3, 0, 3], "jobs 0 and 1 swap at 3"),
+    3: (
+        [[(0, 2), (1, 2)], [(1, 3), (2, 1)], [(2, 2), (0, 2)], [(3, 9)]],
+        [0, 3, 0, 3, 0, 3, 0],
+        "jobs 0, 1 and 2 swap at 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("jobs", SWAPPING)
+def test_jobs_that_swap_are_named(jobs: int):
+    operations, start, rule = SWAPPING[jobs]
+    schedule = Schedule.plain(JobShop.of(operations), np.array(start))
+    schedule.validate(blocking=True)
+    with pytest.raises(ValueError, match=rule):
+        schedule.validate(blocking=True, swap=False)
+
+
+def test_jobs_that_go_on_in_a_row_at_once_do_not_swap():
+    """Job 0 leaves the shop, job 1 takes its machine, and job 2 that of job 1, all at 3."""
+    shop = JobShop.of([[(0, 3)], [(1, 2), (0, 2)], [(2, 1), (1, 2)]])
+    Schedule.plain(shop, np.array([0, 0, 3, 0, 3])).validate(blocking=True, swap=False)
+
+
+def test_a_job_that_stays_on_its_machine_swaps_with_nobody():
+    shop = JobShop.of([[(0, 3), (0, 2)]])
+    Schedule.plain(shop, np.array([0, 3])).validate(blocking=True, swap=False)
+
+
+def test_what_takes_no_time_does_not_hide_a_swap():
+    """Job 0 passes machine 2 on its way to that of job 1."""
+    shop = JobShop.of([[(0, 2), (2, 0), (1, 2)], [(1, 2), (0, 1)]])
+    schedule = Schedule.plain(shop, np.array([0, 2, 2, 0, 2]))
+    with pytest.raises(ValueError, match="jobs 0 and 1 swap at 2"):
+        schedule.validate(blocking=True, swap=False)

@@ -1,11 +1,13 @@
 """Projects: the columns, the critical path, what is refused, and their files."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from makespan.traces.errors import TraceError
-from makespan.traces.jobshop.project import Project
+from makespan.traces.jobshop.project import NEVER, Project
 from makespan.traces.jobshop.project_readers import read_project
 
 TASKS = [(0, [0, 0], [1, 2]), (3, [2, 0], [3]), (4, [1, 1], [3]), (0, [0, 0], [])]
@@ -80,6 +82,42 @@ def test_every_format_is_read(text: str, tmp_path: Path):
 def test_what_cannot_be_is_named(capacity, tasks, reason: str):
     with pytest.raises(ValueError, match=reason):
         Project.of(capacity, tasks)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "reason"),
+    [
+        ("downtime", [[2, 0, 1]], "downtime 0 is of resource 2, which there is not"),
+        ("downtime", [[0, 0, 1], [1, 3, 3]], "downtime 1 lasts from 3 to 3"),
+        ("downtime", [[0, -1, 1]], "downtime 0 lasts from -1 to 1"),
+        ("downtime", [0, 0, 1], "a downtime is a resource, its beginning and its end"),
+        ("release", [0, 0, 0], "release has not one entry for each of 4 tasks"),
+        ("release", [0, 0, -1, 0], "task 2 must not be released before 0"),
+        ("deadline", [0, 2, 9, 9], "task 1 takes 3 and cannot be done from 0 to 2"),
+        ("pairs", [[0, 0]], "pair 0 must be two tasks of 4: 0 and 0"),
+        ("pairs", [[0, 1], [1, 4]], "pair 1 must be two tasks of 4: 1 and 4"),
+        ("pairs", [[0, 1, 2]], "a pair is two tasks"),
+    ],
+)
+def test_times_and_pairs_that_cannot_be_are_named(column: str, values, reason: str):
+    with pytest.raises(ValueError, match=reason):
+        replace(PROJECT, **{column: np.array(values)})
+
+
+def test_without_times_and_pairs_there_are_none():
+    assert PROJECT.downtime.shape == (0, 3)
+    assert PROJECT.pairs.shape == (0, 2)
+    assert PROJECT.release.tolist() == [0] * 4
+    assert PROJECT.deadline.tolist() == [NEVER] * 4
+
+
+def test_the_critical_path_knows_windows():
+    late = replace(PROJECT, release=np.array([1, 0, 0, 0]), deadline=np.array([9, 9, 8, 9]))
+    assert late.critical_path() == 5
+    assert late.earliest().tolist() == [1, 1, 1, 5]
+    assert late.latest().tolist() == [1, 2, 1, 5]
+    hurried = replace(PROJECT, deadline=np.array([9, 3, 8, 9]))
+    assert hurried.latest().tolist() == [0, 0, 0, 4]
 
 
 BAD = {

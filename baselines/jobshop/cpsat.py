@@ -1,0 +1,162 @@
+"""What the models of `exact`, `exact_project` and `exact_tardiness` share: OR-Tools' CP-SAT.
+
+With several workers and a time limit two runs may end differently: the search is a race. With one
+worker, what is proved within the limit is the same in every run.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+MISSING = 'solving takes OR-Tools: pip install "makespan[solve]"'
+
+Status = Literal["optimal", "feasible", "unknown", "infeasible"]
+
+Progress = Callable[[float, int, int], None]
+"""Is told of every better schedule: seconds since the start, its objective, the lower bound."""
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Solution(Generic[S]):
+    """What a solver found.
+
+    Attributes:
+        status: `optimal`: proved; `feasible`: the time was over; `unknown`: it was over before
+            there was any; `infeasible`: there is none, which only blocking without swaps,
+            deadlines and what is frozen can be the cause of.
+        schedule: the best; None where there is none.
+        objective: its makespan, or total tardiness; None where there is none.
+        bound: no schedule has less.
+        seconds: that it took.
+        workers: threads that searched.
+    """
+
+    status: Status
+    schedule: S | None
+    objective: int | None
+    bound: int
+    seconds: float
+    workers: int
+
+    @property
+    def gap(self) -> float:
+        """How much less the best schedule could have, as a share of it; nan without one."""
+        if self.objective is None:
+            return float("nan")
+        return (self.objective - self.bound) / self.objective if self.objective else 0.0
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a model is solved.
+
+    Attributes:
+        limit_s: after which the best so far is taken.
+        workers: threads; 0: one for each core.
+        seed: of the search.
+        progress: is told of better schedules.
+        first: the first schedule is the answer.
+
+    Raises:
+        ValueError: the limit is not positive.
+    """
+
+    limit_s: float
+    workers: int
+    seed: int
+    progress: Progress
+    first: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.limit_s > 0:
+            raise ValueError(f"the time limit must be positive, not {self.limit_s}")
+
+    def run(
+        self,
+        model: Any,
+        schedule: Callable[[Any], S],
+        objective: Callable[[S], int],
+        bound: int,
+        known: S | None,
+    ) -> Solution[S]:
+        """Solve `model`.
+
+        Args:
+            schedule: makes one of a solver that has found values.
+            objective: of a schedule, which is minimised.
+            bound: that is known beforehand.
+            known: a valid schedule, if there is one; it is the answer if none is better.
+        """
+        cp_model = load_cp_model()
+        solver = cp_model.CpSolver()
+        solver.parameters.max_time_in_seconds = self.limit_s
+        solver.parameters.num_workers = self.workers
+        solver.parameters.random_seed = self.seed
+        solver.parameters.stop_after_first_solution = self.first
+        began_s = time.perf_counter()
+        code = solver.solve(model, _reporter(cp_model, self.progress, began_s))
+        status = _STATUS[solver.status_name(code)]
+        found = status in ("optimal", "feasible")
+        best = schedule(solver) if found else known
+        if best is not None and known is not None and objective(known) < objective(best):
+            best = known
+        return Solution(
+            status="feasible" if status == "unknown" and known is not None else status,
+            schedule=best,
+            objective=None if best is None else objective(best),
+            bound=round(solver.best_objective_bound) if found else bound,
+            seconds=time.perf_counter() - began_s,
+            workers=solver.parameters.num_workers,
+        )
+
+
+_STATUS: dict[str, Status] = {
+    "OPTIMAL": "optimal",
+    "FEASIBLE": "feasible",
+    "UNKNOWN": "unknown",
+    "INFEASIBLE": "infeasible",
+}
+
+
+def load_cp_model() -> Any:
+    """OR-Tools' module `cp_model`.
+
+    Raises:
+        ImportError: OR-Tools is not installed.
+    """
+    try:
+        from ortools.sat.python import cp_model
+    except ImportError as error:
+        raise ImportError(MISSING) from error
+    return cp_model
+
+
+def if_valid(schedule: Any, *rules: bool) -> Any:
+    """The schedule; None if there is none or `validate` finds something wrong with it."""
+    try:
+        if schedule is not None:
+            schedule.validate(*rules)
+    except ValueError:
+        return None
+    return schedule
+
+
+def makespan(schedule: Any) -> int:
+    """The objective of `exact` and `exact_project`."""
+    return schedule.makespan
+
+
+def silent(seconds: float, objective: int, bound: int) -> None:
+    """The `Progress` that says nothing."""
+
+
+def _reporter(cp_model: Any, progress: Progress, began_s: float) -> Any:
+    class Reporter(cp_model.CpSolverSolutionCallback):
+        def on_solution_callback(self) -> None:
+            seconds = time.perf_counter() - began_s
+            progress(seconds, round(self.objective_value), round(self.best_objective_bound))
+
+    return Reporter()

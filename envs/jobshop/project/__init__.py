@@ -1,0 +1,1 @@
+"""Projects as an environment: which task begins next, and which waits."""

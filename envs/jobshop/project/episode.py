@@ -1,0 +1,99 @@
+"""What an episode of the project environment is drawn from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import SeedSequence
+
+from makespan.envs.jobshop.project.observation import Rows
+from makespan.traces.jobshop.layered import layered
+from makespan.traces.jobshop.project import Project
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    """Settings of `ProjectEnv`, all of them JSON.
+
+    Attributes:
+        tasks: their number, or a range `[low, high]` to draw it from.
+        level: number of precedences, or a range.
+        layers, resources, downtime, pairs: as `layered` takes them.
+        max_tasks, max_resources, max_arcs, max_pairs: rows of the observation; 0: as many as there
+            are at most in projects that are drawn, and at least 1.
+
+    Raises:
+        ValueError: a setting is out of range; the message names it.
+    """
+
+    tasks: int | Sequence[int] = 30
+    level: int | Sequence[int] = 40
+    layers: int = 5
+    resources: int = 3
+    downtime: float = 0.0
+    pairs: float = 0.0
+    max_tasks: int = 0
+    max_resources: int = 0
+    max_arcs: int = 0
+    max_pairs: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("tasks", 1), ("level", 0)):
+            low, high = bounds(name, getattr(self, name))
+            if not least <= low <= high:
+                raise ValueError(f"{name} must be {least} or more, not {low} to {high}")
+        for name in ("tasks", "resources", "arcs", "pairs"):
+            if (room := getattr(self.rows, name)) < (least := getattr(self.room(), name)):
+                raise ValueError(f"max_{name} must be at least {least}, not {room}")
+        # The most precedences among the fewest tasks: what does not fit there is refused now.
+        self._project(
+            bounds("tasks", self.tasks)[0], bounds("level", self.level)[1], SeedSequence(0)
+        )
+
+    def room(self) -> Rows:
+        """What the projects that are drawn need."""
+        tasks, level = bounds("tasks", self.tasks)[1], bounds("level", self.level)[1]
+        return Rows(tasks, self.resources, max(level, 1), tasks if self.pairs else 1)
+
+    @property
+    def rows(self) -> Rows:
+        """What the observation has room for."""
+        room = self.room()
+        return Rows(
+            self.max_tasks or room.tasks,
+            self.max_resources or room.resources,
+            self.max_arcs or room.arcs,
+            self.max_pairs or room.pairs,
+        )
+
+    def draw(self, seed: SeedSequence) -> Project:
+        """The project of one episode.
+
+        Raises:
+            ValueError: so many precedences happen not to fit this time.
+        """
+        sizes, of = seed.spawn(2)
+        rng = np.random.default_rng(sizes)
+        tasks, level = (
+            int(rng.integers(*bounds(name, getattr(self, name)), endpoint=True))
+            for name in ("tasks", "level")
+        )
+        return self._project(tasks, level, of)
+
+    def _project(self, tasks: int, level: int, seed: SeedSequence) -> Project:
+        axes = {"downtime": self.downtime, "pairs": self.pairs}
+        return layered(level, seed, tasks, self.layers, self.resources, **axes)[0]
+
+
+def bounds(name: str, value: int | Sequence[int]) -> tuple[int, int]:
+    """Least and greatest value.
+
+    Raises:
+        ValueError: it is neither a number nor a range of two.
+    """
+    if not isinstance(value, Sequence):
+        return value, value
+    if len(value) != 2:
+        raise ValueError(f"{name} must be a number or a range of two, not {value}")
+    low, high = value
+    return low, high
