@@ -27,7 +27,7 @@ function estimates(metric, scale, axis, unit) {
   const width = (end) => values.map((value) => (value[end] === null ? 0 : Math.abs(value[end] - value.mean) * scale));
   return {
     type: "scatter", mode: "markers", showlegend: false, xaxis: `x${axis}`, yaxis: `y${axis}`,
-    x: values.map((value) => value.mean * scale), y: rows.map((row) => row.policy),
+    x: values.map((value) => (value.mean === null ? null : value.mean * scale)), y: rows.map((row) => row.policy),
     marker: { size: 8, color: "#0072b2" },
     error_x: { type: "data", symmetric: false, array: width("high"), arrayminus: width("low"), color: "#0072b2",
                thickness: 1.5, width: 4 },

@@ -44,6 +44,7 @@ def render(
         "legend": table.legend(results, timing) + " Click a column to sort by it.",
         "versions": ", ".join(f"{name} {version}" for name, version in results["versions"].items()),
         "config": to_toml(config),
+        "sizes": results["sizes"],
         "tables": [_columns(results["sizes"])],
         "policies": [_row(policy, timing) for policy in results["policies"]],
         "instances": [_shop(instances[name], known[name]) for name in known],
@@ -96,13 +97,17 @@ def _columns(sizes: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _row(policy: dict[str, Any], timing: dict[str, Any]) -> dict[str, Any]:
-    """A policy's figures, each as an estimate, and its curve over time."""
+    """A policy's figures, each as an estimate, and its times: of each size, of all under ""."""
     own = timing["policies"][policy["policy"]]
     metrics = {"gap": policy["gap"]}
     metrics |= {f"gap {size}": gap for size, gap in policy["gap_by_size"].items()}
     metrics["at_best_known"] = _exact(policy["at_best_known"])
-    metrics["milliseconds"] = _exact(1000 * own["seconds"])
-    return {"policy": policy["policy"], "metrics": metrics, "curve": own["curve"]}
+    metrics["milliseconds"] = _exact(1000 * own["all"]["seconds"])
+    return {
+        "policy": policy["policy"],
+        "metrics": metrics,
+        "times": own["by_size"] | {"": own["all"]},
+    }
 
 
 def _exact(value: float) -> dict[str, float]:

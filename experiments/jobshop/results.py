@@ -33,7 +33,7 @@ def collect(
         cells: all those of every policy that is finished.
     """
     best = references(instances, cells)
-    sizes = sorted({i.size for i in instances}, key=lambda size: [*map(int, size.split("x"))])
+    sizes = sizes_of(instances)
     groups = by_policy(cells)
     gaps = {policy: _gaps(own, instances, best) for policy, own in groups.items()}
     average = {policy: _averaged(gap, instances, sizes)["mean"] for policy, gap in gaps.items()}
@@ -60,22 +60,32 @@ def collect(
 
 
 def timing(instances: Sequence[Instance], cells: Sequence[Cell]) -> dict[str, Any]:
-    """What the wall clock says, by policy: seconds per instance, and the gap over time."""
+    """What the wall clock says, by policy: seconds per instance and the gap over time, of all job
+    shops and of each size."""
     best = references(instances, cells)
     return {
         "cores": os.cpu_count(),
         "policies": {
             policy: {
-                "seconds": float(np.mean([cell.seconds for cell in own])),
-                "seconds_by_instance": {
-                    i.name: float(np.mean([c.seconds for c in own if c.instance.name == i.name]))
-                    for i in instances
+                "all": _times(own, best),
+                "by_size": {
+                    size: _times([c for c in own if c.instance.size == size], best)
+                    for size in sizes_of(instances)
                 },
-                "curve": gap_over_time(own, best),
             }
             for policy, own in by_policy(cells).items()
         },
     }
+
+
+def _times(cells: Sequence[Cell], best: Mapping[str, float]) -> dict[str, Any]:
+    seconds = float(np.mean([cell.seconds for cell in cells]))
+    return {"seconds": seconds, "curve": gap_over_time(cells, best)}
+
+
+def sizes_of(instances: Sequence[Instance]) -> list[str]:
+    """Those of the instances, by jobs and machines."""
+    return sorted({i.size for i in instances}, key=lambda size: [*map(int, size.split("x"))])
 
 
 def by_policy(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -98,8 +108,8 @@ def gap_over_time(cells: Sequence[Cell], best: Mapping[str, float]) -> dict[str,
     if not all(len(seconds) for seconds, _ in curves):
         return {"seconds": [], "gap": []}
     first = max(max(seconds[0] for seconds, _ in curves), 1e-6)
-    last = max(first, *(seconds[-1] for seconds, _ in curves))
-    # Past the first, so that rounding leaves nobody without a schedule.
+    last = max(first, *(cell.seconds for cell in cells))
+    # Rounding must not leave anybody without a schedule.
     moments = np.unique(np.geomspace(first, last, CURVE_POINTS).clip(first, last))
     so_far = [gap[np.searchsorted(s, moments, "right") - 1] for s, gap in curves]
     return {"seconds": moments.tolist(), "gap": np.mean(so_far, axis=0).tolist()}
