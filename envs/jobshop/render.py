@@ -86,7 +86,7 @@ def _draw_operations(axes: "Axes", schedule: Schedule, drawn: np.ndarray) -> Non
     colours = job_colours(shop.jobs)[job]
     axes.add_collection(
         PolyCollection(
-            np.stack([x, y], axis=2),
+            list(np.stack([x, y], axis=2)),
             facecolors=colours,
             edgecolors="white",
             linewidths=0.6 if few else 0.2,

@@ -48,9 +48,8 @@ def resolve(names: str) -> list[Instance]:
     groups, instances = _groups(), dict[str, Instance]()
     for name in dict.fromkeys(split(names)):
         for instance in _named(name, groups):
-            if instances.setdefault(instance.name, instance).known != instance.known:
-                raise ValueError(f"two job shops are called {instance.name!r}")
-            if instance.known is None and instances[instance.name] is not instance:
+            other = instances.setdefault(instance.name, instance)
+            if other is not instance and None in (instance.known, other.known):
                 raise ValueError(f"two job shops are called {instance.name!r}")
     return list(instances.values())
 
@@ -67,7 +66,7 @@ def _named(name: str, groups: Mapping[str, list[str]]) -> Iterator[Instance]:
 
 def _groups() -> dict[str, list[str]]:
     """Name -> members: `small`, every family, and of every family each size."""
-    groups = {"small": list(SMALL)}
+    groups: dict[str, list[str]] = {"small": [*SMALL]}
     for known in BENCHMARKS.values():
         for group in (known.family, f"{known.family}{known.jobs}x{known.machines}"):
             groups.setdefault(group, []).append(known.name)

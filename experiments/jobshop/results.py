@@ -32,30 +32,34 @@ def collect(
     Args:
         cells: all those of every policy that is finished.
     """
-    best = references(instances, cells)
-    sizes = sizes_of(instances)
-    groups = by_policy(cells)
+    groups, best = by_policy(cells), references(instances, cells)
     gaps = {policy: _gaps(own, instances, best) for policy, own in groups.items()}
-    average = {policy: _averaged(gap, instances, sizes)["mean"] for policy, gap in gaps.items()}
+    average = {policy: _averaged(gap, instances)["mean"] for policy, gap in gaps.items()}
     ranked = sorted(gaps, key=lambda policy: (np.nan_to_num(average[policy], nan=np.inf), policy))
     return {
         "versions": _versions(),
         "config": asdict(config),
         "bounds_date": BOUNDS_DATE,
         "interval": {"level": LEVEL, "over": "instances"},
-        "sizes": sizes,
+        "sizes": sizes_of(instances),
         "instances": [_describe(instance, best[instance.name]) for instance in instances],
         "policies": [
-            {
-                "policy": policy,
-                "gap": _averaged(gaps[policy], instances, sizes),
-                "gap_by_size": {s: _averaged(gaps[policy], instances, [s]) for s in sizes},
-                "behind_best": _averaged(gaps[policy] - gaps[ranked[0]], instances, sizes),
-                "at_best_known": _reached(gaps[policy]),
-                "makespan": _makespans(groups[policy]),
-            }
+            {"policy": policy}
+            | _figures(gaps[policy], gaps[ranked[0]], instances)
+            | {"makespan": _makespans(groups[policy])}
             for policy in ranked
         ],
+    }
+
+
+def _figures(gap: np.ndarray, best: np.ndarray, instances: Sequence[Instance]) -> dict[str, Any]:
+    """Of one policy, from its gaps and those of the best policy, (instances, seeds)."""
+    behind = gap.mean(axis=1) - best.mean(axis=1)
+    return {
+        "gap": _averaged(gap, instances),
+        "gap_by_size": {size: _averaged(gap, instances, size) for size in sizes_of(instances)},
+        "behind_best": _averaged(behind[:, None], instances),
+        "at_best_known": _reached(gap),
     }
 
 
@@ -135,11 +139,12 @@ def interval_of_mean(groups: Sequence[np.ndarray]) -> Estimate:
     return {"mean": mean, "low": mean - width, "high": mean + width}
 
 
-def _averaged(gap: np.ndarray, instances: Sequence[Instance], sizes: Sequence[str]) -> Estimate:
-    """Over instances within each of these sizes, then over these."""
-    by_seeds = gap.mean(axis=1)
+def _averaged(gap: np.ndarray, instances: Sequence[Instance], only: str = "") -> Estimate:
+    """Over instances within each size, then over sizes; or of one size only."""
+    by_instance = gap.mean(axis=1)
     of_size = np.array([instance.size for instance in instances])
-    return interval_of_mean([by_seeds[of_size == size] for size in sizes])
+    sizes = [only] if only else sizes_of(instances)
+    return interval_of_mean([by_instance[of_size == size] for size in sizes])
 
 
 def _gaps(

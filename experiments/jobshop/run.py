@@ -21,10 +21,12 @@ import tyro
 
 from makespan.experiments import run_folder, summary_tables
 from makespan.experiments.configuration import read_config, run_path
-from makespan.experiments.jobshop import policies, report, results, table
+from makespan.experiments.jobshop import report, results, table
 from makespan.experiments.jobshop.cell import WARM_UP, Cell, cell_name, measure, restored
 from makespan.experiments.jobshop.config import JobShopConfig
 from makespan.experiments.jobshop.instances import Instance, resolve
+from makespan.experiments.jobshop.policies import Policy
+from makespan.experiments.jobshop.policies import resolve as resolve_policies
 from makespan.experiments.run_folder import RunFolder
 from makespan.experiments.watching import progress
 
@@ -59,11 +61,11 @@ class Comparison:
 
     config: JobShopConfig
     instances: list[Instance]
-    policies: dict[str, policies.Policy]
+    policies: dict[str, Policy]
     folder: RunFolder
 
     @property
-    def cells(self) -> list[tuple[policies.Policy, Instance, int]]:
+    def cells(self) -> list[tuple[Policy, Instance, int]]:
         """Every cell; the policies finish one after another. What draws nothing has one seed."""
         seeds = self.config.seed_list
         return [
@@ -107,7 +109,7 @@ def open_comparison(command: Command) -> Comparison:
             of the job shops, a folder in use.
         OSError: a file cannot be read, or the folder cannot be written to.
     """
-    chosen, instances = policies.resolve(command.run.policy), resolve(command.run.set)
+    chosen, instances = resolve_policies(command.run.policy), resolve(command.run.set)
     for policy in chosen.values():
         for instance in instances:
             if instance.shop.is_flexible and not policy.flexible:

@@ -15,7 +15,7 @@ def test_every_operation_is_a_box_from_its_start_to_its_end_on_its_machine(name,
     schedule = dispatch(benchmark(name), "tail_p")
     (axes,) = gantt(schedule).axes
     (boxes,) = axes.collections
-    corners = np.array([path.vertices[:4] for path in boxes.get_paths()])
+    corners = np.array([np.asarray(path.vertices)[:4] for path in boxes.get_paths()])
     np.testing.assert_array_equal(corners[:, :, 0].min(axis=1), schedule.start)
     np.testing.assert_array_equal(corners[:, :, 0].max(axis=1), schedule.end)
     np.testing.assert_allclose(corners[:, :, 1].mean(axis=1), schedule.machine)
