@@ -16,8 +16,9 @@ class JobShopConfig:
             size (`ta15x15`), files, or `small`, fifteen of three sizes.
         policy: comma list of rules with the way of making a schedule (`spt`, which is
             `spt:nondelay`, `spt:active`), `cpsat:10s`, `random:128` (the best of so many random
-            schedules), solvers by name, `FILE.py:FUNCTION`, or `rules` for all rules; `default`:
-            all rules, and CP-SAT for 1 s and 10 s if OR-Tools is installed.
+            schedules), solvers by name, `FILE.py:FUNCTION` (which takes `seed` if it draws), or
+            `rules` for all rules; `default`: all rules, and CP-SAT for 1 s and 10 s if OR-Tools is
+            installed.
         seeds: number of seeds, or a comma list of them (`7,` for seed 7 alone), for policies that
             draw.
 

@@ -1,5 +1,6 @@
 """From the names on the command line to what makes a schedule: rules, CP-SAT, solvers."""
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from makespan.experiments.own_function import own_function
 from makespan.traces.errors import unknown_name
 from makespan.traces.jobshop import JobShop
 
-Solver = Callable[[JobShop, int], Schedule]
-"""A job shop and a seed -> its schedule."""
+Solver = Callable[..., Schedule]
+"""A job shop -> its schedule; one that draws takes `seed` as well."""
 
 SOLVERS: Mapping[str, str] = {}
 """Name -> "module:function" of a `Solver`; `--policy` knows what stands here."""
@@ -99,7 +100,9 @@ def _rule(name: str, rule: str, way: str) -> Policy:
 
 
 def _solver(label: str, solve: Solver) -> Policy:
-    return Policy(label, lambda shop, seed, _: solve(shop, seed))
+    if "seed" in inspect.signature(solve).parameters:
+        return Policy(label, lambda shop, seed, _: solve(shop, seed=seed))
+    return Policy(label, lambda shop, *_: solve(shop), draws=False)
 
 
 def _random(name: str, argument: str) -> Policy:
@@ -124,9 +127,7 @@ def _cpsat(name: str, argument: str) -> Policy:
     if not re.fullmatch(r"(\d+|\d*\.\d+)s", argument) or float(argument[:-1]) == 0:
         raise ValueError(f"{name}: for how long? Such as cpsat:10s")
     if find_spec("ortools") is None:
-        from makespan.baselines.jobshop.exact import MISSING
-
-        raise ValueError(f"{name}: {MISSING}")
+        raise ValueError(f'{name} takes OR-Tools: pip install "makespan[solve]"')
     return Policy(name, partial(_best_within, float(argument[:-1])))
 
 

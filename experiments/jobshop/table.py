@@ -37,7 +37,7 @@ def legend(results: dict[str, Any], timing: dict[str, Any]) -> str:
     return (
         f"Gap: how much longer than {best}, in %; {PLUS_MINUS}: {results['interval']['level']:.0%} "
         "interval of the mean over instances (Student's t); average: over sizes. "
-        "At best: job shops of which the policy found no longer a schedule than that. "
+        "At best: on so many job shops the policy found a schedule as short as that. "
         f"-: the policy found no schedule of some job shop in its time. "
         f"Time: by the clock; CP-SAT has a worker for each of {timing['cores']} cores."
     )

@@ -172,22 +172,25 @@ OWN = """
 import numpy as np
 from makespan.envs.jobshop.schedule import Schedule
 
-def in_a_row(shop, seed):
+def in_a_row(shop):
     before = np.cumsum(shop.duration) - shop.duration
     return Schedule.plain(shop, before)
 
-def at_once(shop, seed):
+def shifted(shop, seed):
+    return Schedule.plain(shop, in_a_row(shop).start + seed)
+
+def at_once(shop):
     return Schedule.plain(shop, np.zeros(shop.operations))
 """
 
 
 def test_a_policy_of_ones_own():
     Path("mine.py").write_text(OWN, encoding="utf-8")
-    arguments = ["--env", "job_shop", "--set", "ft06", "--policy", "mine.py:in_a_row"]
-    assert run.main([*arguments, "--name", "own"]) == 0
-    (policy,) = results_of("own")["policies"]
-    assert policy["policy"] == "in_a_row"
-    assert policy["makespan"]["ft06"] == [benchmark("ft06").duration.sum()]
+    arguments = ["--policy", "mine.py:in_a_row,mine.py:shifted", "--seeds", "2,5"]
+    assert run.main(["--env", "job_shop", "--set", "ft06", *arguments, "--name", "own"]) == 0
+    makespans = {p["policy"]: p["makespan"]["ft06"] for p in results_of("own")["policies"]}
+    whole = benchmark("ft06").duration.sum()
+    assert makespans == {"in_a_row": [whole], "shifted": [whole + 2, whole + 5]}
 
 
 def test_a_schedule_that_is_not_valid_is_said_and_does_not_count(capsys):
