@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from makespan.baselines.jobshop.interruptible import solve_interruptibly
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop.instance import JobShop
 
@@ -87,7 +88,7 @@ def solve(
     solver.parameters.num_workers = workers
     solver.parameters.random_seed = seed
     began_s = time.perf_counter()
-    code = solver.solve(model.model, _reporter(cp_model, progress, began_s))
+    code = solve_interruptibly(solver, model.model, _reporter(cp_model, progress, began_s))
     status = _STATUS[solver.status_name(code)]
     found = status in ("optimal", "feasible")
     return Solution(

@@ -243,7 +243,6 @@ def test_no_schedule_in_the_time_is_a_dash_and_no_failure(capsys):
 
 
 def test_what_cpsat_had_when_it_was_interrupted_is_not_kept():
-    """CP-SAT takes the signal for the end of its time."""
     timer = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     arguments = ["--set", "ta21", "--policy", "cpsat:60s", "--name", "stopped"]
