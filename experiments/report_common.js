@@ -16,7 +16,7 @@ function style(rank) {
 
 function number(value) {
   if (value === null) return "-";
-  if (value === 0 || Math.abs(value) >= 100) return Math.round(value).toLocaleString("en");
+  if (Number.isInteger(value) || Math.abs(value) >= 100) return Math.round(value).toLocaleString("en");
   const decimals = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
   return value.toFixed(Math.min(decimals, 3));
 }

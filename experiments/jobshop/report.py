@@ -57,14 +57,18 @@ def render(
 
 
 def verdict(results: dict[str, Any]) -> str:
-    """One sentence: the best policy, and those that this run cannot tell from it."""
+    """One sentence: the best policy, and those that this run cannot tell from it.
+
+    Policies without a schedule of each job shop have no average gap, and do not count.
+    """
     best, *others = results["policies"]
     sentence = f"{best['policy']} has the smallest average gap: {table.percent(best['gap'])} %."
-    if not others or all(np.isnan(other["behind_best"]["low"]) for other in others):
+    others = [other for other in others if np.isfinite(other["behind_best"]["low"])]
+    if not others:
         return sentence
     close = [other["policy"] for other in others if other["behind_best"]["low"] <= 0]
     if not close:
-        return f"{sentence} On the same job shops every other policy is behind beyond chance."
+        return f"{sentence} On the same job shops every other one is behind beyond chance."
     return f"{sentence} This run cannot tell it from {', '.join(close)}."
 
 

@@ -95,7 +95,7 @@ def test_the_verdict_names_what_cannot_be_told_apart():
     outcome = results.collect(JobShopConfig(), shops, cells)
     assert verdict(outcome).endswith("This run cannot tell it from close.")
     outcome["policies"] = [p for p in outcome["policies"] if p["policy"] != "close"]
-    assert "every other policy is behind beyond chance" in verdict(outcome)
+    assert "every other one is behind beyond chance" in verdict(outcome)
 
 
 @pytest.mark.parametrize(
