@@ -1,6 +1,7 @@
 """How fast the simulator is, and what it needs: `makespan bench llm`.
 
-(`makespan bench serve` measures the live router: `makespan.experiments.serve_bench`.)
+`makespan bench serve` measures the live router (`makespan.experiments.serve_bench`), and
+`makespan bench jobshop` job shops (`makespan.experiments.jobshop.bench`).
 
 The work is that of a measurement of Vidur, a peer simulator: replicas of Llama-2-7B on A100, token
 counts of the Azure conversation trace, Poisson arrivals at 3 requests/s per replica, least-loaded
@@ -16,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ import tyro
 
 from makespan.baselines.llm import make
 from makespan.envs.core.contract import simulate
+from makespan.envs.core.registry import load
 from makespan.envs.llm.config import EngineConfig, FleetConfig, GaugeConfig, ReplicaConfig
 from makespan.envs.llm.fleet import STATUS, Fleet
 from makespan.traces.arrivals import Poisson
@@ -36,6 +38,12 @@ from makespan.traces.synthetic import (
     generate,
 )
 from makespan.traces.workload import Workload
+
+OTHERS: Mapping[str, str] = {
+    "serve": "makespan.experiments.serve_bench.command:main",
+    "jobshop": "makespan.experiments.jobshop.bench:main",
+}
+"""Benchmarks with options of their own: first argument -> what takes the others."""
 
 Caching = Literal["off", "on", "sessions"]
 """Prefix caching off; on, with prompts that share nothing; on, with conversations that re-send
@@ -98,10 +106,8 @@ class CellConfig:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["serve"]:
-        from makespan.experiments.serve_bench.command import main as bench_serve
-
-        return bench_serve(arguments[1:])
+    if arguments and arguments[0] in OTHERS:
+        return load("benchmark", OTHERS, arguments[0])(arguments[1:])
     config = tyro.cli(BenchConfig, args=arguments, prog="makespan bench")
     outcome = bench(config)
     if config.json:

@@ -29,7 +29,7 @@ COMMANDS = {
 
 USAGE = """usage: makespan COMMAND [options]
 
-  run        replay a workload through router policies and compare them
+  run        compare policies in a world: LLM serving, or job shops (--env job_shop)
   train      train an agent
   train-shop train a network that schedules job shops
   train-guided train the published router, a guided Double DQN
@@ -38,7 +38,7 @@ USAGE = """usage: makespan COMMAND [options]
   sweep      run a grid of policies, loads and seeds, or tune an agent, on Ray
   agents     list and show agents
   serve      route real servers' traffic by a policy
-  bench      measure how fast the simulator is, or what the live router costs (bench serve)
+  bench      measure how fast a simulator is (bench llm, jobshop), or the live router (serve)
   decisions  measure how long policies take to decide
   calibrate  measure a running vLLM server, for --hardware
   fidelity   hold the simulator against what was published, measured or proved

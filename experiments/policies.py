@@ -2,16 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Collection
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from makespan.agents.llm.named import Factory, named, only_size
 from makespan.agents.shipped import AGENTS
 from makespan.baselines.llm import POLICIES
 from makespan.envs.core.contract import Policy
-from makespan.experiments.run_config import split
+from makespan.experiments.configuration import split
+from makespan.experiments.own_function import own_function
 
 
 def resolve(names: str, replicas: Collection[int] = ()) -> dict[str, Factory]:
@@ -39,7 +38,7 @@ def resolve(names: str, replicas: Collection[int] = ()) -> dict[str, Factory]:
 
 def _factory_of(name: str, replicas: Collection[int]) -> Factory:
     if ":" in name:
-        return _own(name)
+        return _maker(own_function(name))
     size = only_size(name)
     if others := set(replicas) - {size} if size else set():
         raise ValueError(f"{name} routes for {size} replicas, not for {min(others)}")
@@ -60,14 +59,6 @@ def _serves(agent: str, replicas: Collection[int]) -> bool:
     return size is None or set(replicas) <= {size}
 
 
-def _own(name: str) -> Factory:
-    path, _, attribute = name.rpartition(":")
-    rule = getattr(_module(Path(path)), attribute, None)
-    if not callable(rule):
-        raise ValueError(f"{path} has no function or class {attribute!r}")
-    return _maker(rule)
-
-
 def _maker(rule: Any) -> Factory:
     make: Callable[..., Policy] = rule
     if not inspect.isclass(rule):
@@ -75,12 +66,3 @@ def _maker(rule: Any) -> Factory:
     if "seed" in inspect.signature(make).parameters:
         return lambda seed: make(seed=seed)
     return lambda seed: make()
-
-
-def _module(path: Path) -> ModuleType:
-    """Execute the Python file at `path`, and return it as a module."""
-    if path.suffix != ".py" or not path.is_file():
-        raise ValueError(f"{path} is not a Python file (a policy of your own is FILE.py:NAME)")
-    module = ModuleType(path.stem)
-    SourceFileLoader(path.stem, str(path)).exec_module(module)
-    return module

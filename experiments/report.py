@@ -1,18 +1,18 @@
 """`report.html`: one file that opens offline, with the plots that people look at.
 
-The page is `report_page.html`; this module fills in its data. Plotly's script is part of the file.
+The page is `report_page.html`; this module makes its data.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from makespan.experiments import run_folder, summary_tables
+from makespan.experiments import report_page, summary_tables
+from makespan.experiments.configuration import to_toml
 from makespan.experiments.results import CellSummary, by_policy
-from makespan.experiments.run_config import RunConfig, replica_hardware, to_toml
+from makespan.experiments.run_config import RunConfig, replica_hardware
 
 PAGE = Path(__file__).with_name("report_page.html")
 
@@ -37,16 +37,8 @@ def render(
         timing: `makespan.experiments.results.timing`.
         summaries: the cells of the policies in `results`.
     """
-    from plotly.offline import get_plotlyjs
-
     title = f"Router policies on {results['workload']['name']}"
-    # A "</script>" inside the data would end the script that holds it.
-    data = json.dumps(run_folder.plain(_data(config, results, timing, summaries)))
-    parts = {"TITLE": title, "DATA": data.replace("</", "<\\/"), "PLOTLY": get_plotlyjs()}
-    page = PAGE.read_text(encoding="utf-8")
-    for name, text in parts.items():
-        page = page.replace(f"@{name}@", text)
-    return page
+    return report_page.fill(PAGE, title, _data(config, results, timing, summaries))
 
 
 def _data(

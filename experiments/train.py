@@ -21,7 +21,7 @@ import tyro
 from makespan.agents.config import TrainConfig
 from makespan.agents.folder import AgentError
 from makespan.agents.llm.world import RouterWorld
-from makespan.experiments.run_config import build
+from makespan.experiments.configuration import build
 from makespan.experiments.watching import progress
 
 RUN = "run.json"

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from makespan.baselines.jobshop.interruptible import solve_interruptibly
+
 MISSING = 'solving takes OR-Tools: pip install "makespan[solve]"'
 
 Status = Literal["optimal", "feasible", "unknown", "infeasible"]
@@ -97,7 +99,8 @@ class Search:
         solver.parameters.random_seed = self.seed
         solver.parameters.stop_after_first_solution = self.first
         began_s = time.perf_counter()
-        code = solver.solve(model, _reporter(cp_model, self.progress, began_s))
+        told = _reporter(cp_model, self.progress, began_s)
+        code = solve_interruptibly(solver, model, told)
         status = _STATUS[solver.status_name(code)]
         found = status in ("optimal", "feasible")
         best = schedule(solver) if found else known

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from makespan.envs.llm.config import EngineConfig, GaugeConfig, PredictorConfig
-from makespan.experiments.run_config import RunConfig, build
+from makespan.experiments.configuration import build
+from makespan.experiments.run_config import RunConfig
 from makespan.experiments.sweep.tune_config import TuneConfig
 
 OF_A_RUN = (

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from makespan.agents.config import TrainConfig
 from makespan.agents.llm.world import RouterWorld
-from makespan.experiments.run_config import build
+from makespan.experiments.configuration import build
 
 DISTRIBUTIONS = ("uniform", "loguniform", "randint", "lograndint")
 """What a range of values may be called: the functions of those names in `ray.tune`."""

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from makespan.baselines.llm import POLICIES, make
 from makespan.envs.core.registry import load, unknown_name
+from makespan.experiments.configuration import build
 from makespan.experiments.policies import Factory, resolve
-from makespan.experiments.run_config import build
 from makespan.experiments.sweep.config import SweepConfig, check_list
 
 NOT_CONSTANTS = ("decision", "seed")

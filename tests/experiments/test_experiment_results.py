@@ -13,8 +13,8 @@ import pytest
 from makespan.envs.llm.fleet import STATUS
 from makespan.experiments import report, results, run_folder, summary_tables
 from makespan.experiments.replay import Cell
+from makespan.experiments.router_folder import RouterFolder
 from makespan.experiments.run_config import RunConfig
-from makespan.experiments.run_folder import RunFolder
 from makespan.experiments.scenario import Scenario, fleet_config
 from makespan.traces.synthetic import synthetic
 
@@ -284,7 +284,7 @@ def test_the_page_opens_on_the_best_the_well_known_and_the_last():
 
 
 def test_cells_survive_the_folder(tmp_path):
-    folder = RunFolder(tmp_path / "run")
+    folder = RouterFolder(tmp_path / "run")
     cell = made_up_cell("quick", 3, 1.0)
     assert not folder.holds("quick", 3)
     folder.save(cell)
@@ -301,7 +301,7 @@ def test_cells_survive_the_folder(tmp_path):
 
 
 def test_the_log_has_a_row_per_request_policy_and_seed(tmp_path):
-    folder = RunFolder(tmp_path / "run")
+    folder = RouterFolder(tmp_path / "run")
     for policy, seed in (("quick", 0), ("quick", 1), ("slow", 0)):
         folder.save(made_up_cell(policy, seed, 2.0))
     folder.write_log([("quick", 0), ("quick", 1), ("slow", 0)])
@@ -315,7 +315,7 @@ def test_the_log_has_a_row_per_request_policy_and_seed(tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder = RouterFolder(tmp_path)
     folder.write_text("results.json", "old")
     with pytest.raises(ValueError, match="surrogates"):
         folder.write_text("results.json", "half \udc80")
@@ -324,7 +324,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):
 
 
 def test_a_new_run_clears_the_old_one_and_nothing_else(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder = RouterFolder(tmp_path)
     folder.open(RunConfig(), resume=False)
     folder.save(made_up_cell("quick", 0, 1.0))
     folder.write_text("results.json", "{}")
@@ -335,7 +335,7 @@ def test_a_new_run_clears_the_old_one_and_nothing_else(tmp_path):
 
 
 def test_resuming_keeps_cells_of_the_same_configuration_only(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder = RouterFolder(tmp_path)
     folder.open(RunConfig(), resume=True)
     folder.save(made_up_cell("quick", 0, 1.0))
     folder.open(RunConfig(), resume=True)
@@ -348,9 +348,9 @@ def test_resuming_keeps_cells_of_the_same_configuration_only(tmp_path):
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no run"):
-        RunFolder(tmp_path).open(RunConfig(), resume=False)
+        RouterFolder(tmp_path).open(RunConfig(), resume=False)
     with pytest.raises(ValueError, match="is not a folder"):
-        RunFolder(tmp_path / "thesis.tex").open(RunConfig(), resume=False)
+        RouterFolder(tmp_path / "thesis.tex").open(RunConfig(), resume=False)
 
 
 def test_json_has_no_nan_and_no_tuples():

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from makespan.experiments import run, scenario
+from makespan.experiments import run, run_router, scenario
 from makespan.experiments.replay import REPORT_EVERY, Stopwatch
 from makespan.experiments.run_config import RunConfig
 from makespan.experiments.scenario import capacity, prepare, stream
@@ -83,7 +83,7 @@ def test_a_run_is_repeated_from_its_config_file():
 
 def test_options_change_what_the_config_file_says():
     run.main([*SMALL, "--name", "first", "--seeds", "1"])
-    command = run.parse(["--config", "runs/first/config.toml", "--replicas", "3"])
+    command = run_router.parse(["--config", "runs/first/config.toml", "--replicas", "3"])
     assert (command.run.replicas, command.run.requests) == (3, 60)
 
 
@@ -101,8 +101,8 @@ def test_an_interrupted_run_keeps_finished_policies_and_resumes(monkeypatch, cap
             raise KeyboardInterrupt
         return replay(label, seed, *rest)
 
-    replay = run.replay
-    monkeypatch.setattr(run, "replay", interrupted_at_the_fourth)
+    replay = run_router.replay
+    monkeypatch.setattr(run_router, "replay", interrupted_at_the_fourth)
     assert run.main(arguments) == 130
     assert "--resume" in capsys.readouterr().err
     assert files("runs/small") == ["cells", *WRITTEN]
@@ -121,7 +121,7 @@ def test_interrupted_before_any_policy_finished(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "replay", interrupted)
+    monkeypatch.setattr(run_router, "replay", interrupted)
     assert run.main([*SMALL, "--name", "small"]) == 130
     assert files("runs/small") == ["config.toml"]
     assert capsys.readouterr().out == ""

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from makespan.envs.llm.config import EngineConfig, GaugeConfig, PredictorConfig
-from makespan.experiments.run_config import RunConfig, from_toml, split, to_toml
+from makespan.experiments.configuration import split, to_toml
+from makespan.experiments.run_config import RunConfig, from_toml
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 

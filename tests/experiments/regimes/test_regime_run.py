@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from makespan.envs.llm.config import PredictorConfig
-from makespan.experiments import run
+from makespan.experiments import run, run_router
 from makespan.experiments.regimes import compare, suite, table, traffic
 from makespan.experiments.regimes.cells import CellFile, cores, measure, measure_all
 from makespan.experiments.regimes.regime import SUITES
@@ -85,7 +85,7 @@ def test_results_hold_every_regime_policy_and_seed():
 
 def test_policies_face_the_same_requests():
     small = RunConfig(trace="regimes", policy="random,lmetric", requests=12, seeds="2")
-    opened = suite.open_suite(small, run.Command(small, name="small").folder, resume=False)
+    opened = suite.open_suite(small, run_router.Command(small, name="small").folder, resume=False)
     first, second, third, _ = opened.cells(FEW[0])
     assert (first.policy, second.policy, third.seed) == ("random", "lmetric", 1)
     assert (first.traffic, first.rate, first.seed) == (second.traffic, second.rate, second.seed)
@@ -94,7 +94,7 @@ def test_policies_face_the_same_requests():
 
 def test_in_one_fleet_a_replica_fails_while_requests_arrive():
     config = RunConfig(trace="unseen", policy="lmetric", requests=12, seeds="1")
-    opened = suite.open_suite(config, run.Command(config, name="small").folder, resume=False)
+    opened = suite.open_suite(config, run_router.Command(config, name="small").folder, resume=False)
     failing = [regime for regime in opened.regimes if regime.fleet == "failing"]
     assert len(failing) == 3
     for regime in opened.regimes:
@@ -269,13 +269,13 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(arguments, message, cap
     ],
 )
 def test_all_policies_and_no_trace_are_the_comparison_over_regimes(arguments, trace, seeds):
-    config = run.parse(arguments).run
+    config = run_router.parse(arguments).run
     assert (config.trace, len(config.seed_list)) == (trace, seeds)
 
 
 def test_the_trace_of_a_config_file_is_kept(tmp_path):
     (tmp_path / "config.toml").write_text('trace = "steady"\n', encoding="utf-8")
-    config = run.parse(["--config", "config.toml", "--policy", "all"]).run
+    config = run_router.parse(["--config", "config.toml", "--policy", "all"]).run
     assert (config.trace, config.policy) == ("steady", "all")
 
 
@@ -297,7 +297,7 @@ def test_two_processes_give_the_same_bytes_as_one(monkeypatch, capsys):
         predictor=PredictorConfig(kind="oracle", error=0.5),
     )
     for processes in (1, 2):
-        folder = run.Command(config, name=f"by{processes}").folder
+        folder = run_router.Command(config, name=f"by{processes}").folder
         opened = suite.open_suite(config, folder, resume=False)
         assert compare.compare(opened, as_json=False, processes=processes) == 0
     assert "by_prediction" in capsys.readouterr().out

@@ -1,0 +1,1 @@
+"""What people run for job shops: a comparison of policies, and a benchmark of speed."""

@@ -1,0 +1,148 @@
+"""From the names on the command line to what makes a schedule: rules, CP-SAT, solvers."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import get_args
+
+import numpy as np
+
+from makespan.baselines.jobshop import RULES, dispatch
+from makespan.envs.core.registry import load
+from makespan.envs.jobshop.generation import Way, generate
+from makespan.envs.jobshop.schedule import Schedule
+from makespan.experiments.configuration import split
+from makespan.experiments.own_function import own_function
+from makespan.traces.errors import unknown_name
+from makespan.traces.jobshop import JobShop
+
+Solver = Callable[..., Schedule]
+"""A job shop -> its schedule; one that draws takes `seed` as well."""
+
+SOLVERS: Mapping[str, str] = {}
+"""Name -> "module:function" of a `Solver`; `--policy` knows what stands here."""
+
+WAYS: tuple[str, ...] = get_args(Way)
+
+CPSAT = ("cpsat:1s", "cpsat:10s")
+"""The time limits of `default`."""
+
+Report = Callable[[int], None]
+"""Is told the makespan of every better schedule at the moment it is found."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A way to schedule job shops, as the comparison sees it.
+
+    Attributes:
+        label: as on the command line.
+        solve: job shop, seed, report -> the schedule; None if there was not the time for any.
+        draws: whether another seed may give another schedule.
+        flexible: whether operations may have a choice of machines.
+    """
+
+    label: str
+    solve: Callable[[JobShop, int, Report], Schedule | None]
+    draws: bool = True
+    flexible: bool = True
+
+
+def resolve(names: str) -> dict[str, Policy]:
+    """Label -> policy for every name of a comma list; see `JobShopConfig.policy`.
+
+    Raises:
+        ValueError: a name is unknown, an argument is wrong, or OR-Tools is not installed.
+    """
+    policies: dict[str, Policy] = {}
+    for name in _expanded(names):
+        policy = named(name)
+        if policy.label in policies:
+            raise ValueError(f"two policies are called {policy.label!r}")
+        policies[policy.label] = policy
+    return policies
+
+
+def named(name: str) -> Policy:
+    """The policy of a name.
+
+    Raises:
+        ValueError: it is unknown, its argument is wrong, or OR-Tools is not installed.
+    """
+    kind, _, argument = name.partition(":")
+    if kind in RULES:
+        return _rule(name, kind, argument or "nondelay")
+    if kind in PARAMETRIC:
+        return PARAMETRIC[kind](name, argument)
+    if ".py:" in name:
+        function: Solver = own_function(name)
+        return _solver(name.rpartition(":")[2], function)
+    if name not in SOLVERS:
+        raise unknown_name("job-shop policy", name, [*RULES, *EXAMPLES, *SOLVERS])
+    return _solver(name, load("job-shop policy", SOLVERS, name))
+
+
+def _expanded(names: str) -> list[str]:
+    """The names, each once, groups replaced by their members."""
+    cpsat = CPSAT if find_spec("ortools") else ()
+    groups = {"rules": tuple(RULES), "default": (*RULES, *cpsat)}
+    return list(dict.fromkeys(n for name in split(names) for n in groups.get(name, (name,))))
+
+
+def _rule(name: str, rule: str, way: str) -> Policy:
+    if way not in WAYS:
+        raise unknown_name(f"way of making a schedule in {name}:", way, WAYS)
+    known: Way = WAYS[WAYS.index(way)]  # pyright: ignore[reportAssignmentType]
+    return Policy(name, lambda shop, *_: dispatch(shop, rule, known), draws=False, flexible=False)
+
+
+def _solver(label: str, solve: Solver) -> Policy:
+    if "seed" in inspect.signature(solve).parameters:
+        return Policy(label, lambda shop, seed, _: solve(shop, seed=seed))
+    return Policy(label, lambda shop, *_: solve(shop), draws=False)
+
+
+def _random(name: str, argument: str) -> Policy:
+    if not re.fullmatch(r"[1-9]\d*", argument):
+        raise ValueError(f"{name}: how many random schedules? Such as random:128")
+    return Policy(name, partial(_best_of, int(argument)), flexible=False)
+
+
+def _best_of(number: int, shop: JobShop, seed: int, report: Report) -> Schedule:
+    """The shortest of so many schedules without delay from priorities drawn for each operation."""
+    draw, best = np.random.default_rng(seed), None
+    for _ in range(number):
+        schedule = generate(shop, draw.random(shop.operations), "nondelay")
+        if best is None or schedule.makespan < best.makespan:
+            best = schedule
+            report(best.makespan)
+    assert best is not None
+    return best
+
+
+def _cpsat(name: str, argument: str) -> Policy:
+    if not re.fullmatch(r"(\d+|\d*\.\d+)s", argument) or float(argument[:-1]) == 0:
+        raise ValueError(f"{name}: for how long? Such as cpsat:10s")
+    if find_spec("ortools") is None:
+        raise ValueError(f'{name} takes OR-Tools: pip install "makespan[solve]"')
+    return Policy(name, partial(_best_within, float(argument[:-1])))
+
+
+def _best_within(limit_s: float, shop: JobShop, seed: int, report: Report) -> Schedule | None:
+    """What CP-SAT finds in that time, with a worker for each core."""
+    from makespan.baselines.jobshop.exact import solve
+
+    def progress(seconds: float, makespan: int, bound: int) -> None:
+        report(makespan)
+
+    return solve(shop, limit_s, seed=seed, progress=progress).schedule
+
+
+PARAMETRIC: Mapping[str, Callable[[str, str], Policy]] = {"cpsat": _cpsat, "random": _random}
+"""What stands before the colon -> the policy of a name and of what stands behind it."""
+
+EXAMPLES = ("cpsat:10s", "random:128")
+"""Of these, for the message about an unknown name."""
