@@ -6,7 +6,10 @@ from makespan.agents.folder import CARD, AgentError
 from makespan.envs.core.registry import unknown_name
 
 AGENTS = {"agent": "shipped/llm_router", "guided_dqn": "shipped/guided_dqn"}
-"""Name of an agent that comes with the package -> its folder, beside this file."""
+"""Name of a router that comes with the package -> its folder, beside this file."""
+
+SCHEDULERS = {"job_shop": "shipped/job_shop"}
+"""The same of schedulers of job shops."""
 
 
 def folder_of(name: str) -> Path:
@@ -15,11 +18,12 @@ def folder_of(name: str) -> Path:
     Raises:
         AgentError: neither.
     """
-    if name in AGENTS:
-        return Path(__file__).parent / AGENTS[name]
+    shipped = AGENTS | SCHEDULERS
+    if name in shipped:
+        return Path(__file__).parent / shipped[name]
     folder = Path(name)
     if (folder / CARD).is_file():
         return folder
     if folder.is_dir():
         raise AgentError(f"{folder}: no agent here (it has no {CARD})")
-    raise AgentError(str(unknown_name("agent", name, AGENTS)))
+    raise AgentError(str(unknown_name("agent", name, shipped)))

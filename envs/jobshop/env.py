@@ -179,7 +179,7 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
         return simulation
 
     def score(self) -> float:
-        return -self.simulation.bound() / self._bound
+        return -self.simulation.bound / self._bound
 
     def encode(self, decision: ShopDecision) -> dict[str, np.ndarray]:
         return self.encoder.encode(decision, self.mask)
@@ -206,7 +206,7 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
 def _table(simulation: ShopSimulation) -> str:
     """The starts of what is placed, a line per job."""
     shop, placed = simulation.shop, simulation.placed
-    lines = [f"time {simulation.clock.now:g}, bound {simulation.bound()}"]
+    lines = [f"time {simulation.clock.now:g}, bound {simulation.bound}"]
     for job in range(shop.jobs):
         operations = range(shop.first_operation[job], shop.first_operation[job + 1])
         starts = [simulation.state.start[o] if placed[o] else "-" for o in operations]

@@ -125,7 +125,7 @@ def squash(x):
 
 @kernel
 def describe(shop, facts, state, count, queue, rows):
-    """Fill `rows` float32 (count, features) for the candidates of a state.
+    """Fill `rows` float32 (count, features) for the candidates of a state; the lower bound.
 
     Args:
         queue: int64 (machines,), to work in.
@@ -173,6 +173,7 @@ def describe(shop, facts, state, count, queue, rows):
         row[21] = mean_load
         row[22] = np.log(unfinished / shop.machines)
         row[23] = horizon / facts.bound
+    return bound
 
 
 @kernel

@@ -6,7 +6,7 @@ import numpy as np
 import simpy
 
 from makespan.envs.jobshop.core import Way, advance, begin, place, way_number
-from makespan.envs.jobshop.features import FEATURES, describe, facts, lower_bound
+from makespan.envs.jobshop.features import FEATURES, describe, facts
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop.instance import JobShop
 
@@ -51,6 +51,13 @@ class ShopDecision:
         return mask
 
 
+class _Clock(simpy.Environment):
+    """A clock without events: the shop knows what comes next."""
+
+    def go_on_to(self, time: int) -> None:
+        self._now = max(self._now, time)
+
+
 class ShopSimulation:
     """A plain job shop that asks what is next wherever there is a choice.
 
@@ -62,6 +69,7 @@ class ShopSimulation:
         columns, facts: the shop, for compiled code.
         state: what has been placed so far.
         count: candidates of the decision that is due; 0 if none is.
+        bound: lower bound on the makespan when that was asked; in the end the makespan.
 
     Raises:
         ValueError: operations have a choice of machines, or there is no such way.
@@ -69,24 +77,25 @@ class ShopSimulation:
 
     def __init__(self, shop: JobShop, way: Way = "nondelay") -> None:
         self.shop = shop
-        self.clock = simpy.Environment()
+        self.clock = _Clock()
         self.columns, self.facts = facts(shop)
         self.way = way_number(way)
         self.state = begin(self.columns, self.way)
         self.count = 0
+        self.bound = shop.lower_bound()
         self._queue = np.empty(shop.machines, np.int64)
 
     def next_decision(self) -> ShopDecision | None:
         """Place what needs no choice; the next choice, or None when all is placed."""
         self.count = advance(self.columns, self.state, self.way)
-        until = self.state.moment[0] if self.count else self.state.job_ready.max()
-        if until > self.clock.now:
-            self.clock.run(until=int(until))
         if not self.count:
+            self.bound = int(self.state.job_ready.max())
+            self.clock.go_on_to(self.bound)
             return None
+        self.clock.go_on_to(int(self.state.moment[0]))
         jobs = self.state.candidates[: self.count].copy()
         rows = np.empty((self.count, len(FEATURES)), np.float32)
-        describe(self.columns, self.facts, self.state, self.count, self._queue, rows)
+        self.bound = describe(self.columns, self.facts, self.state, self.count, self._queue, rows)
         return ShopDecision(
             self.shop,
             float(self.clock.now),
@@ -105,10 +114,6 @@ class ShopSimulation:
     def decide(self, action: int) -> None:
         """Place the next operation of this job, which must be a candidate."""
         place(self.columns, self.state, action, self.way)
-
-    def bound(self) -> int:
-        """Lower bound on the makespan, given what is placed."""
-        return int(lower_bound(self.columns, self.facts, self.state))
 
     @property
     def placed(self) -> np.ndarray:

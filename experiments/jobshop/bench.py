@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
 from makespan.baselines.jobshop import dispatch
+from makespan.envs.jobshop.batch import ShopBatch, random_actions
 from makespan.envs.jobshop.generation import WAYS
 from makespan.traces.jobshop import JobShop, benchmark, read
 
@@ -24,6 +26,9 @@ SHOPS = {"15x15": "ta01", "30x20": "ta41", "100x20": "ta71"}
 """Size -> a job shop of it."""
 
 RULE = "mwkr"
+
+EPISODES = 256
+"""Of a batch."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,53 @@ def dispatching() -> Iterator[Work]:
             )
 
 
+def choosing() -> Iterator[Work]:
+    """Random choices in many episodes at once; an operation that needs no choice is placed, too."""
+    for size, name in SHOPS.items():
+        batch = ShopBatch([benchmark(name)] * EPISODES)
+        choices = _play_at_random(batch)
+        operations = EPISODES * batch.shops[0].operations
+        for unit, count in (("operations", operations), ("choices", choices)):
+            yield Work(
+                f"batch of {EPISODES}, random",
+                size,
+                unit,
+                count,
+                lambda batch=batch: _play_at_random(batch),
+            )
+
+
+def _play_at_random(batch: ShopBatch) -> int:
+    """Play every episode to its end; how many choices there were."""
+    rng = np.random.default_rng(0)
+    batch.reset()
+    choices = 0
+    while due := int((batch.count > 0).sum()):
+        choices += due
+        batch.step(random_actions(batch, rng))
+    return choices
+
+
+def stepping() -> Iterator[Work]:
+    """`makespan/JobShop-v0` as gymnasium makes it, by the first legal action."""
+    import gymnasium
+
+    for size, name in SHOPS.items():
+        env = gymnasium.make("makespan/JobShop-v0", instance=name)
+        steps = _play(env)
+        yield Work("JobShop-v0", size, "steps", steps, lambda env=env: _play(env))
+
+
+def _play(env: Any) -> int:
+    """Play an episode; how many steps it has."""
+    _, info = env.reset(seed=0)
+    steps, done = 0, False
+    while not done:
+        *_, done, _, info = env.step(info["action_mask"].argmax())
+        steps += 1
+    return steps
+
+
 def validating() -> Iterator[Work]:
     """The validator."""
     for size, name in SHOPS.items():
@@ -102,7 +154,13 @@ def reading() -> Iterator[Work]:
                 )
 
 
-WORKS: Sequence[Callable[[], Iterator[Work]]] = (dispatching, validating, reading)
+WORKS: Sequence[Callable[[], Iterator[Work]]] = (
+    dispatching,
+    choosing,
+    stepping,
+    validating,
+    reading,
+)
 """What is measured, in the order of the table."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from makespan.experiments.own_function import own_function
 from makespan.traces.errors import unknown_name
 from makespan.traces.jobshop import JobShop
 
+if TYPE_CHECKING:
+    from makespan.agents.jobshop.agent import ShopAgent
+
 Solver = Callable[..., Schedule]
 """A job shop -> its schedule; one that draws takes `seed` as well."""
 
@@ -26,6 +29,9 @@ SOLVERS: Mapping[str, str] = {}
 """Name -> "module:function" of a `Solver`; `--policy` knows what stands here."""
 
 WAYS: tuple[str, ...] = get_args(Way)
+
+AGENTS = ("agent", "agent:128")
+"""Those of `default`, where there is torch: greedy, and the best of so many schedules."""
 
 CPSAT = ("cpsat:1s", "cpsat:10s")
 """The time limits of `default`."""
@@ -88,7 +94,8 @@ def named(name: str) -> Policy:
 def _expanded(names: str) -> list[str]:
     """The names, each once, groups replaced by their members."""
     cpsat = CPSAT if find_spec("ortools") else ()
-    groups = {"rules": tuple(RULES), "default": (*RULES, *cpsat)}
+    agents = AGENTS if find_spec("torch") else ()
+    groups = {"rules": tuple(RULES), "default": (*RULES, *agents, *cpsat)}
     return list(dict.fromkeys(n for name in split(names) for n in groups.get(name, (name,))))
 
 
@@ -141,8 +148,37 @@ def _best_within(limit_s: float, shop: JobShop, seed: int, report: Report) -> Sc
     return solve(shop, limit_s, seed=seed, progress=progress).schedule
 
 
-PARAMETRIC: Mapping[str, Callable[[str, str], Policy]] = {"cpsat": _cpsat, "random": _random}
+def _agent(name: str, argument: str) -> Policy:
+    """The agent that comes with the package, or that in a folder; greedy, or the best of many."""
+    folder, _, samples = argument.rpartition(":")
+    if not re.fullmatch(r"\d*", samples):
+        folder, samples = argument, ""
+    agent = _load(folder or "job_shop")
+    if not samples:
+        return Policy(name, lambda shop, *_: agent.schedule(shop), draws=False, flexible=False)
+    if int(samples) == 0:
+        raise ValueError(f"{name}: how many schedules? Such as agent:128")
+
+    def best_of(shop: JobShop, seed: int, report: Report) -> Schedule:
+        return agent.sample(shop, int(samples), seed).best
+
+    return Policy(name, best_of, flexible=False)
+
+
+def _load(folder: str) -> "ShopAgent":
+    if find_spec("torch") is None:
+        raise ValueError('an agent takes torch: pip install torch==2.13.0 "makespan[agents]"')
+    from makespan.agents.jobshop.agent import ShopAgent
+
+    return ShopAgent.load(folder)
+
+
+PARAMETRIC: Mapping[str, Callable[[str, str], Policy]] = {
+    "agent": _agent,
+    "cpsat": _cpsat,
+    "random": _random,
+}
 """What stands before the colon -> the policy of a name and of what stands behind it."""
 
-EXAMPLES = ("cpsat:10s", "random:128")
+EXAMPLES = ("agent", "agent:128", "cpsat:10s", "random:128")
 """Of these, for the message about an unknown name."""

@@ -30,7 +30,7 @@ def test_whatever_is_chosen_the_schedule_can_be(shop, way, seed):
     rng = np.random.default_rng(seed)
     simulation = simulate(ShopSimulation(shop, way), lambda decision: rng.choice(decision.jobs))
     simulation.schedule.validate()
-    assert simulation.clock.now == simulation.schedule.makespan == simulation.bound()
+    assert simulation.clock.now == simulation.schedule.makespan == simulation.bound
 
 
 @settings(deadline=None)
