@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from makespan.agents.folder import CARD, Agent, AgentError, load_agent
-from makespan.agents.shipped import AGENTS, folder_of
+from makespan.agents.shipped import AGENTS, SCHEDULERS, folder_of
 from makespan.experiments.summary_tables import console
 
 REFERENCE = "lookahead"
@@ -41,9 +41,10 @@ def main(argv: Sequence[str]) -> int:
 def show_list(folder: Path) -> int:
     """Print a table: name, world, steps, result."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("agent", "world", "prior", "steps", "parameters", "test latency"):
+    for column in ("agent", "world", "prior", "steps", "parameters", "test"):
         table.add_column(column, overflow="fold")  # a path that is cut is of no use
-    names = list(AGENTS) + sorted(str(card.parent) for card in folder.glob(f"*/{CARD}"))
+    own = sorted(str(card.parent) for card in folder.glob(f"*/{CARD}"))
+    names = [*AGENTS, *SCHEDULERS, *own]
     for name in names:
         table.add_row(name, *_row(name))
     console(sys.stdout).print(table)

@@ -50,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted: what was learned is kept, --resume goes on", file=sys.stderr)
         return 130
     best = results["tuning"]
-    print(f"best after {best['updates']:,} updates: {best['tuning']:.4f} of the rule's makespans")
+    test = results["test"]
+    print(f"best after {best['updates']:,} updates: {best['tuning']:.4f} on the tuning shops")
+    print(
+        f"on the test shops: {test['mean']:.4f} +- {test['standard_error']:.4f} of the makespans "
+        f"of {test['reference']}"
+    )
     print(f"written to {command.out}")
     return 0
 

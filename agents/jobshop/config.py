@@ -37,7 +37,8 @@ class ShopTraining:
         hidden, layers, narrow: width of embeddings, rounds of messages, width of the last layer.
         trust: in the rule, at the beginning.
         checkpoint_every: updates.
-        tuning: shops of each size on which the best weights are chosen.
+        tuning: shops of each size on which the best weights are chosen, and as many others on which
+            these are measured.
     """
 
     recipe: str = "self_labelling"

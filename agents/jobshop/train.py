@@ -43,8 +43,8 @@ CHECKPOINT, RUN = "checkpoint.safetensors", "run.json"
 RULE = "tail_p"
 """The rule in whose makespans scores are measured."""
 
-TUNING_SIZES = ((15, 15), (20, 15), (20, 20), (30, 15), (30, 20), (50, 15), (50, 20), (100, 20))
-"""Of the shops on which the best weights are chosen: those of Taillard's instances, but random."""
+SIZES = ((15, 15), (20, 15), (20, 20), (30, 15), (30, 20), (50, 15), (50, 20), (100, 20))
+"""Of the shops on which weights are chosen and measured: those of Taillard's instances."""
 
 DECAY = 0.99
 """Of the moving average of the weights, per update: what single updates move to and fro cancels out
@@ -136,7 +136,7 @@ def train(
     trainer = Trainer(config)
     if (folder / CHECKPOINT).exists():
         load_checkpoint(folder / CHECKPOINT, trainer)
-    tuning = TuningShops(config)
+    tuning = RandomShops(config, "tuning")
     try:
         while True:
             made = trainer.notes["updates"]
@@ -152,28 +152,30 @@ def train(
     return _finish(trainer, folder)
 
 
-class TuningShops:
-    """Random shops of several sizes, and what the rule makes of them."""
+class RandomShops:
+    """Random shops of several sizes, `config.tuning` of each, and what the rule makes of them.
 
-    def __init__(self, config: ShopTraining) -> None:
+    Args:
+        use: that they are for; others are drawn for another.
+    """
+
+    def __init__(self, config: ShopTraining, use: str) -> None:
         self.way: Way = config.way
-        rng = np.random.default_rng(stream(config.seed, "tuning"))
+        rng = np.random.default_rng(stream(config.seed, use))
         self.shops = [
             [uniform_shop(jobs, machines, rng) for _ in range(config.tuning)]
-            for jobs, machines in TUNING_SIZES
+            for jobs, machines in SIZES
         ]
         self.rule = [
             np.array([dispatch(shop, RULE).makespan for shop in shops]) for shops in self.shops
         ]
 
-    def evaluate(self, network: DispatchNetwork) -> np.ndarray:
-        """float64 (sizes,): mean makespan of greedy schedules, in units of the rule's."""
-        return np.array(
-            [
-                (greedy(network, shops, self.way) / rule).mean()
-                for shops, rule in zip(self.shops, self.rule, strict=True)
-            ]
-        )
+    def evaluate(self, network: DispatchNetwork) -> list[np.ndarray]:
+        """float64 (shops,) of each size: makespans of greedy schedules, in units of the rule's."""
+        return [
+            greedy(network, shops, self.way) / rule
+            for shops, rule in zip(self.shops, self.rule, strict=True)
+        ]
 
 
 def greedy(network: DispatchNetwork, shops: Sequence[JobShop], way: Way) -> np.ndarray:
@@ -232,16 +234,16 @@ def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _close_stretch(trainer: Trainer, tuning: TuningShops, folder: Path, report: Report) -> None:
+def _close_stretch(trainer: Trainer, tuning: RandomShops, folder: Path, report: Report) -> None:
     """Evaluate what was learned, keep it if it is the best, and save the run."""
     notes = trainer.notes
     if not notes["history"] or notes["history"][-1]["updates"] != notes["updates"]:
-        sizes = tuning.evaluate(trainer.averaged)
-        score = float(sizes.mean())
+        sizes = [float(ratios.mean()) for ratios in tuning.evaluate(trainer.averaged)]
+        score = float(np.mean(sizes))
         row = {"updates": notes["updates"], "cpu_s": round(notes["cpu_s"], 1), "tuning": score}
         notes["history"].append(row)
         if notes["best"] is None or score < notes["best"]["tuning"]:
-            notes["best"] = row | {"sizes": sizes.round(4).tolist()}
+            notes["best"] = row | {"sizes": [round(size, 4) for size in sizes]}
             _agent(trainer, {}).save(folder)
         report({"updates": notes["updates"], "tuning": score, "best": notes["best"]["tuning"]})
     save_checkpoint(folder / CHECKPOINT, trainer)
@@ -264,16 +266,23 @@ def _agent(trainer: Trainer, trained: dict[str, Any]) -> Agent:
 
 
 def _finish(trainer: Trainer, folder: Path) -> Agent:
-    """Complete the card of the best weights."""
+    """Measure the best weights on shops that nothing was chosen by, and complete the card."""
     best, notes = load_agent(folder), trainer.notes
+    trainer.network.load_state_dict({n: torch.from_numpy(w) for n, w in best.weights.items()})
+    ratios = np.concatenate(RandomShops(trainer.config, "test").evaluate(trainer.network))
+    test = {
+        "mean": float(ratios.mean()),
+        "standard_error": float(ratios.std(ddof=1) / len(ratios) ** 0.5),
+        "reference": RULE,
+    }
     trained = {
+        "steps": notes["choices"],
         "updates": notes["updates"],
-        "choices": notes["choices"],
         "cpu_s": round(notes["cpu_s"], 1),
         "commit": commit(),
         "versions": versions(),
     }
-    results = {"tuning": notes["best"], "history": notes["history"]}
+    results = {"tuning": notes["best"], "history": notes["history"], "test": test}
     card = dataclasses.replace(best.card, results=results, trained=trained)
     agent = Agent(card, best.weights)
     agent.save(folder)

@@ -13,7 +13,7 @@ from makespan.traces.jobshop import benchmark, read
 def test_every_way_size_and_format_has_a_row(capsys):
     assert bench.main(["jobshop", "--rounds", "1", "--round-s", "0.0001", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert len(rows) == 3 * (4 + 1 + 4)
+    assert len(rows) == 3 * (4 + 2 + 1 + 1 + 4)
     assert {row["size"] for row in rows} == {"15x15", "30x20", "100x20"}
     assert all(row["per_cpu_s"] > 1000 for row in rows)
     assert [row["count"] for row in rows[:3]] == [225, 600, 2000]

@@ -143,6 +143,9 @@ def test_interrupted_before_any_policy_finished(monkeypatch, capsys):
         (["--policy", "cpsat"], "Such as cpsat:10s"),
         (["--policy", "cpsat:0s"], "Such as cpsat:10s"),
         (["--policy", "random:0"], "Such as random:128"),
+        (["--policy", "agent:0"], "Such as agent:128"),
+        (["--policy", "agent:job_shp"], "Did you mean 'job_shop'"),
+        (["--policy", "agent:agent"], "this agent acts in llm_router, not in job_shop"),
         (["--policy", "missing.py:solve"], "missing.py is not a Python file"),
         (["--seeds", "one"], "--seeds takes"),
         (["--name", "a/b"], "--name must be the name of a folder"),
@@ -264,13 +267,14 @@ def test_groups_of_instances():
     assert known == BENCHMARKS["la16"]
 
 
-def test_the_default_policies_have_cpsat_only_where_it_is_installed(monkeypatch):
+def test_the_default_policies_have_only_what_is_installed(monkeypatch):
     labels = list(policies.resolve("default"))
-    assert labels == [*policies.RULES, "cpsat:1s", "cpsat:10s"]
+    assert labels == [*policies.RULES, "agent", "agent:128", "cpsat:1s", "cpsat:10s"]
     monkeypatch.setattr(policies, "find_spec", lambda name: None)
     assert list(policies.resolve("default,spt")) == [*policies.RULES]
-    with pytest.raises(ValueError, match="pip install"):
-        policies.resolve("cpsat:1s")
+    for name in ("cpsat:1s", "agent"):
+        with pytest.raises(ValueError, match="pip install"):
+            policies.resolve(name)
 
 
 def test_solvers_are_found_by_name(monkeypatch, tmp_path):
@@ -291,6 +295,17 @@ def test_every_solver_makes_valid_schedules(name):
     assert schedule is not None
     schedule.validate()
     assert schedule.makespan >= 55
+
+
+def test_the_agent_schedules_greedily_or_takes_the_best_of_many():
+    shop, makespans = benchmark("la21"), []
+    for name in ("agent", "agent:1", "agent:64", "agent:job_shop:64"):
+        schedule = policies.named(name).solve(shop, 3, lambda makespan: None)
+        assert schedule is not None
+        schedule.validate()
+        makespans.append(schedule.makespan)
+    assert makespans[2] == makespans[3] <= makespans[1] <= makespans[0]
+    assert makespans[2] < makespans[0]
 
 
 def test_the_best_of_more_random_schedules_is_no_longer():
