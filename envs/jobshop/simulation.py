@@ -77,7 +77,8 @@ class ShopSimulation:
 
     def __init__(self, shop: JobShop, way: Way = "nondelay") -> None:
         self.shop = shop
-        self.clock = _Clock()
+        self._clock = _Clock()
+        self.clock: simpy.Environment = self._clock
         self.columns, self.facts = facts(shop)
         self.way = way_number(way)
         self.state = begin(self.columns, self.way)
@@ -90,9 +91,9 @@ class ShopSimulation:
         self.count = advance(self.columns, self.state, self.way)
         if not self.count:
             self.bound = int(self.state.job_ready.max())
-            self.clock.go_on_to(self.bound)
+            self._clock.go_on_to(self.bound)
             return None
-        self.clock.go_on_to(int(self.state.moment[0]))
+        self._clock.go_on_to(int(self.state.moment[0]))
         jobs = self.state.candidates[: self.count].copy()
         rows = np.empty((self.count, len(FEATURES)), np.float32)
         self.bound = describe(self.columns, self.facts, self.state, self.count, self._queue, rows)
