@@ -17,6 +17,10 @@ from makespan.traces.jobshop.instance import JobShop
 ROUNDS = 3
 """Of re-optimisation after each machine but the last, as in the paper; then until nothing helps."""
 
+NODES = 10_000
+"""Of the branch and bound, after which the best order so far is taken: with 100 operations on a
+machine a few searches in a thousand would take seconds or minutes, and all others far fewer."""
+
 
 def shifting_bottleneck(shop: JobShop) -> Schedule:
     """The schedule of the procedure. Of machines that are equally bad, the lowest number is first.
@@ -78,7 +82,7 @@ def _order_anew(graph: Graph, operations: np.ndarray) -> int:
 
 @kernel
 def _best_order(graph, operations):
-    """The best order of a machine that has none yet, and how long the schedule is at least then."""
+    """The best order of a machine that has none yet, and the length that this machine asks for."""
     head, tail, order = (
         np.empty_like(graph.duration),
         np.empty_like(graph.duration),
@@ -129,11 +133,13 @@ def carlier(head, duration, tail, delay):
 
     Returns:
         The order, int64 (n,), which respects who depends on whom, and the greatest sum of end and
-        tail of these alone, with that order. No order that is possible has a smaller one.
+        tail of these alone, with that order. No order has a smaller one, after fewer than `NODES`.
     """
     best, least = schrage(head, duration, tail)[:2]
     nodes = [(preemptive(head, duration, tail), head.copy(), tail.copy())]
-    while len(nodes) > 0:
+    for _ in range(NODES):
+        if len(nodes) == 0:
+            break
         bound, heads, tails = nodes.pop()
         if bound >= least:
             continue
@@ -145,22 +151,38 @@ def carlier(head, duration, tail, delay):
             continue
         one, others = sequence[critical], sequence[critical + 1 : last + 1]
         work = duration[others].sum()
-        # Either it comes behind all the others, or in front of them all.
-        if not (delay[one][others] >= 0).any():
-            later = heads.copy()
-            later[one] = max(heads[one], heads[others].min() + work)
-            for j in range(len(head)):
-                if delay[one, j] >= 0:
-                    later[j] = max(later[j], later[one] + delay[one, j])
-            nodes.append((max(bound, preemptive(later, duration, tails)), later, tails))
-        longer = tails.copy()
-        longer[one] = max(tails[one], work + tails[others].min())
-        for i in range(len(head)):
-            if delay[i, one] >= 0:
-                through = delay[i, one] + duration[one] + longer[one] - duration[i]
-                longer[i] = max(longer[i], through)
+        # Either it comes in front of all the others, or behind them all.
+        longer = _in_front(one, work + tails[others].min(), duration, tails, delay)
         nodes.append((max(bound, preemptive(heads, duration, longer)), heads, longer))
+        if not (delay[one][others] >= 0).any():
+            later = _behind(one, heads[others].min() + work, heads, delay)
+            nodes.append((max(bound, preemptive(later, duration, tails)), later, tails))
+            if nodes[-1][0] > nodes[-2][0]:
+                nodes[-1], nodes[-2] = nodes[-2], nodes[-1]
     return best, least
+
+
+@kernel
+def _behind(one, head, heads, delay):
+    """Heads, where that of one is raised, and so are those of all that depend on it."""
+    later = heads.copy()
+    later[one] = max(heads[one], head)
+    for j in range(len(heads)):
+        if delay[one, j] >= 0:
+            later[j] = max(later[j], later[one] + delay[one, j])
+    return later
+
+
+@kernel
+def _in_front(one, tail, duration, tails, delay):
+    """Tails, where that of one is raised, and so are those of all that it depends on."""
+    longer = tails.copy()
+    longer[one] = max(tails[one], tail)
+    for i in range(len(tails)):
+        if delay[i, one] >= 0:
+            through = delay[i, one] + duration[one] + longer[one] - duration[i]
+            longer[i] = max(longer[i], through)
+    return longer
 
 
 @kernel
