@@ -12,6 +12,10 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 ENVIRONMENTS: dict[str, tuple[str, int]] = {
+    "makespan/JobShopImprove-v0": (
+        "makespan.envs.jobshop.improve.env:JobShopImproveEnv",
+        1_000_000,
+    ),
     "makespan/LLMRouter-v0": ("makespan.envs.llm.env:LLMRouterEnv", 1_000_000),
 }
 """Environment id -> ("module:Class", decisions after which an episode is cut off)."""

@@ -17,8 +17,8 @@ def insa(shop: JobShop) -> Schedule:
     """The schedule that insertion makes.
 
     The job with the most work comes first, as a whole, and then the operations of all others by
-    falling duration; of equals, the lowest number. The jobs' own order counts from the beginning on,
-    also for what is not inserted yet. Of equally good places an operation gets the earliest.
+    falling duration; of equals, the lowest number. The jobs' own order counts from the beginning
+    on, also for what is not inserted yet. Of equally good places an operation gets the earliest.
 
     Raises:
         ValueError: operations have a choice of machines.

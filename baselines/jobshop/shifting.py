@@ -1,10 +1,11 @@
 """The shifting bottleneck: machine after machine gets its best order, the worst of them first.
 
 Sources: Adams, Balas and Zawack, The shifting bottleneck procedure for job shop scheduling,
-Management Science 34 (1988), the procedure SBI; Carlier, The one-machine sequencing problem, EJOR 11
-(1982), for the orders. Operations of one machine may depend on each other through other machines
-(Dauzere-Peres and Lasserre, IJPR 31, 1993): such an order is kept, so nothing ever waits in a circle;
-that time must pass between the two counts in the search only where it changes heads and tails.
+Management Science 34 (1988), the procedure SBI; Carlier, The one-machine sequencing problem, EJOR
+11 (1982), for the orders. Operations of one machine may depend on each other through other machines
+(Dauzere-Peres and Lasserre, IJPR 31, 1993): such an order is kept, so nothing ever waits in a
+circle; that time must pass between the two counts in the search only where it changes heads and
+tails.
 """
 
 import numpy as np
@@ -128,8 +129,8 @@ def carlier(head, duration, tail, delay):
 
     Args:
         head, duration, tail: int64 (n,).
-        delay: int64 (n, n): j begins so long after the start of i at the earliest, or -1: whenever it
-            likes; no j depends on one with a greater number. Heads and tails are so already.
+        delay: int64 (n, n): j begins so long after the start of i at the earliest, or -1: whenever
+            it likes; no j depends on one with a greater number. Heads and tails are so already.
 
     Returns:
         The order, int64 (n,), which respects who depends on whom, and the greatest sum of end and
@@ -187,7 +188,7 @@ def _in_front(one, tail, duration, tails, delay):
 
 @kernel
 def schrage(head, duration, tail):
-    """Of all that could begin, the one with the longest tail: the order, its value, and the starts."""
+    """Always the longest tail of what could begin: the order, its value, and the starts."""
     n = len(head)
     sequence, start = np.empty(n, np.int64), np.empty(n, np.int64)
     done = np.zeros(n, np.bool_)

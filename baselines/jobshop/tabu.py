@@ -1,8 +1,8 @@
 """Tabu search over the swaps of N5, with jumps back to where a good schedule had other neighbours.
 
 Source: Nowicki and Smutnicki, A fast taboo search algorithm for the job shop problem, Management
-Science 42 (1996): the algorithm TSAB, sections 3.2 and 3.3, without its detection of cycles, in whose
-place critical paths and equals are drawn at random. Every neighbour is evaluated exactly.
+Science 42 (1996): the algorithm TSAB, sections 3.2 and 3.3, without its detection of cycles, in
+whose place critical paths and equals are drawn at random. Every neighbour is evaluated exactly.
 """
 
 from collections import deque
@@ -71,14 +71,14 @@ def tabu_search(
     """Search from a schedule, for so many steps or seconds.
 
     A swap may not be undone while it is among the last `TABU`, unless the schedule were the best so
-    far. If nothing else is possible, the oldest are forgotten. After `PATIENCE` steps without a better
-    schedule the search goes back to the last of `ELITE` good ones that had another neighbour. It ends
-    early where there is no swap to make: then the schedule is optimal
+    far. If nothing else is possible, the oldest are forgotten. After `PATIENCE` steps without a
+    better schedule the search goes back to the last of `ELITE` good ones that had another
+    neighbour. It ends early where there is no swap to make: then the schedule is optimal
     (`makespan.envs.jobshop.critical`), or where nothing to jump back to is left.
 
     Args:
-        seed: of the choice between critical paths and between equals. With the same seed and no limit
-            of time the result is the same.
+        seed: of the choice between critical paths and between equals. With the same seed and no
+            limit of time the result is the same.
         start: of the search; that of `insa` if None.
 
     Raises:

@@ -2,16 +2,16 @@
 
 An order for every machine is a complete selection of the disjunctive graph (Roy and Sussmann 1964):
 its nodes are the operations, its arcs lead from each to the next of its job and to the next on its
-machine. Longest paths in it say when everything can begin. `Selection` is that graph and its longest
-paths; the functions below it are the same for those who change one selection many times.
+machine. Longest paths in it say when everything can begin. `Selection` is that graph and its
+longest paths; the functions below it are the same for those who change one selection many times.
 
-The moves are those of Nowicki and Smutnicki, A fast taboo search algorithm for the job shop problem,
-Management Science 42 (1996), section 3, called N5: of one critical path, cut into blocks of
-operations that follow each other on one machine, the first two or the last two operations of a block
-change places; of the first block only the last two, and of the last block only the first two. Nothing
-else inside of a block can make the schedule shorter. Without any such move the path is one job, or
-what one machine does from 0 on, and no schedule is shorter; that is so for jobs that visit no machine
-twice and operations that take time.
+The moves are those of Nowicki and Smutnicki, A fast taboo search algorithm for the job shop
+problem, Management Science 42 (1996), section 3, called N5: of one critical path, cut into blocks
+of operations that follow each other on one machine, the first two or the last two operations of a
+block change places; of the first block only the last two, and of the last block only the first two.
+Nothing else inside of a block can make the schedule shorter. Without any such move the path is one
+job, or what one machine does from 0 on, and no schedule is shorter; that is so for jobs that visit
+no machine twice and operations that take time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -92,8 +92,8 @@ class Selection:
         """Of the operations of each machine in their order.
 
         Raises:
-            ValueError: there are choices of machines, a sequence is not of the machine's operations,
-                or operations wait for each other.
+            ValueError: there are choices of machines, a sequence is not of the machine's
+                operations, or operations wait for each other.
         """
         graph = unordered(shop)
         orders = [np.asarray(sequence, np.int64) for sequence in sequences]
@@ -200,7 +200,7 @@ def swap(graph, first, second):
 
 @kernel
 def find_heads(graph, head, order):
-    """Fill `head` and, with the operations in an order in which none waits for a later one, `order`.
+    """Fill `head`, and `order` with the operations, such that none waits for a later one.
 
     Returns the makespan, or -1 if operations wait for each other.
     """
@@ -243,7 +243,7 @@ def find_tails(graph, tail, order):
 
 @kernel
 def evaluate(graph, head, tail, order):
-    """Fill `head`, `tail` and `order`; returns the makespan, or -1 if operations wait in a circle."""
+    """Fill `head`, `tail` and `order`; the makespan, or -1 if operations wait for each other."""
     makespan = find_heads(graph, head, order)
     if makespan >= 0:
         find_tails(graph, tail, order)
@@ -269,7 +269,7 @@ def trace(graph, head, makespan, rng, path):
             in_job = NONE
         if on_machine != NONE and head[on_machine] + graph.duration[on_machine] < head[operation]:
             on_machine = NONE
-        if in_job == NONE or on_machine == NONE or in_job == on_machine:
+        if in_job in (NONE, on_machine) or on_machine == NONE:
             operation = max(in_job, on_machine)
         else:
             operation = in_job if rng.random() < 0.5 else on_machine
@@ -327,3 +327,39 @@ def makespans_of(graph, moves, head, order, makespans):
         swap(graph, moves[k, 0], moves[k, 1])
         makespans[k] = find_heads(graph, head, order)
         swap(graph, moves[k, 1], moves[k, 0])
+
+
+@kernel
+def estimate(graph, head, tail, first, second):
+    """How long the longest path through either of two is once they have changed places.
+
+    The makespan is no shorter then, and just that if such a path is critical (Taillard, Parallel
+    taboo search techniques for the job shop scheduling problem, ORSA Journal on Computing 6, 1994).
+    """
+    before, after = graph.machine_before[first], graph.machine_after[second]
+    second_head = max(_ready(graph, head, second), _end(graph, head, before))
+    second_end = second_head + graph.duration[second]
+    first_end = max(_ready(graph, head, first), second_end) + graph.duration[first]
+    first_tail = max(_rest(graph, tail, graph.job_after[first]), _rest(graph, tail, after))
+    second_tail = max(
+        _rest(graph, tail, graph.job_after[second]), graph.duration[first] + first_tail
+    )
+    return max(second_end + second_tail, first_end + first_tail)
+
+
+@kernel
+def _ready(graph, head, operation):
+    """When its job is there for it."""
+    return max(graph.release[operation], _end(graph, head, graph.job_before[operation]))
+
+
+@kernel
+def _end(graph, head, operation):
+    """When an operation ends; 0 of none."""
+    return 0 if operation == NONE else head[operation] + graph.duration[operation]
+
+
+@kernel
+def _rest(graph, tail, operation):
+    """From the start of an operation to the end of the schedule; 0 of none."""
+    return 0 if operation == NONE else graph.duration[operation] + tail[operation]

@@ -19,6 +19,10 @@ import makespan.envs
 from makespan.envs.core.environment import SchedulingEnv
 
 SMALL: dict[str, list[dict[str, Any]]] = {
+    "makespan/JobShopImprove-v0": [
+        {"jobs": [4, 6], "machines": [4, 5], "steps": 30, "max_operations": 40, "max_moves": 3},
+        {"instance": "la02", "steps": 30},
+    ],
     "makespan/LLMRouter-v0": [
         {"requests": 40},
         {
