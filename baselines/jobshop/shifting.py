@@ -133,8 +133,9 @@ def carlier(head, duration, tail, delay):
             it likes; no j depends on one with a greater number. Heads and tails are so already.
 
     Returns:
-        The order, int64 (n,), which respects who depends on whom, and the greatest sum of end and
-        tail of these alone, with that order. No order has a smaller one, after fewer than `NODES`.
+        The order, int64 (n,), which respects who depends on whom, and a value. The order's greatest
+        sum of end and tail is no greater, as long as nobody waits for delays; and where they do, no
+        order has a smaller one (if fewer than `NODES` were searched).
     """
     best, least = schrage(head, duration, tail)[:2]
     nodes = [(preemptive(head, duration, tail), head.copy(), tail.copy())]

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from makespan.baselines.jobshop.insertion import insa
-from makespan.envs.core.compiled import kernel
 from makespan.envs.jobshop.critical import (
     Graph,
     Selection,
@@ -151,7 +150,8 @@ class _Search:
 
     def _neighbours(self) -> np.ndarray:
         """int64 (swaps, 2): N5, of one critical path."""
-        length = trace(self.graph, self.head, self.makespan, self.rng, self._path)
+        chances = self.rng.random(len(self.head) + 1)
+        length = trace(self.graph, self.head, self.makespan, chances, self._path)
         return self._pairs[: n5(self.graph, self.head, self._path[:length], self._pairs)].copy()
 
     def _choose(self, swaps: np.ndarray) -> int:
@@ -162,7 +162,8 @@ class _Search:
         while not allowed.any():
             self.tabu.popleft()
             allowed = self._allowed(swaps)
-        return _lowest(np.where(allowed, makespans, FORBIDDEN), self.rng)
+        makespans[~allowed] = FORBIDDEN
+        return int(self.rng.choice(np.flatnonzero(makespans == makespans.min())))
 
     def _allowed(self, swaps: np.ndarray) -> np.ndarray:
         """bool (swaps,): which would not undo a swap that is remembered."""
@@ -193,17 +194,3 @@ class _Search:
         self.swaps, self.tabu = state.swaps, deque(state.tabu, maxlen=TABU)
         self.promising, self.idle = True, 0
         return True
-
-
-@kernel
-def _lowest(values, rng):
-    """The place of the lowest, of equals a random one."""
-    chosen, equals = 0, 1
-    for k in range(1, len(values)):
-        if values[k] < values[chosen]:
-            chosen, equals = k, 1
-        elif values[k] == values[chosen]:
-            equals += 1
-            if rng.random() * equals < 1:
-                chosen = k
-    return chosen

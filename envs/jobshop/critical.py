@@ -151,7 +151,8 @@ class Selection:
     def critical_path(self, rng: np.random.Generator) -> np.ndarray:
         """int64 (length,): operations of one longest path in order; of several, a random one."""
         path = np.empty(self.shop.operations, np.int64)
-        return path[: trace(self.graph, self.head, self.makespan, rng, path)]
+        chances = rng.random(self.shop.operations + 1)
+        return path[: trace(self.graph, self.head, self.makespan, chances, path)]
 
     def blocks(self, path: np.ndarray) -> list[np.ndarray]:
         """A critical path, cut where it goes on to another machine."""
@@ -251,30 +252,45 @@ def evaluate(graph, head, tail, order):
 
 
 @kernel
-def trace(graph, head, makespan, rng, path):
-    """Write a critical path to `path`; its length. Where two lead on, one is taken at random."""
-    ends = 0
-    operation = NONE
-    for other in range(len(head)):
-        if head[other] + graph.duration[other] == makespan:
-            ends += 1
-            if ends == 1 or rng.random() * ends < 1:
-                operation = other
+def trace(graph, head, makespan, chances, path):
+    """Write a critical path to `path`; its length.
+
+    Args:
+        chances: float64 (operations + 1,), from 0 to 1, that choose where several ways lead on.
+    """
+    operations = len(head)
+    operation = _last_one(graph, head, makespan, chances[operations])
     length = 0
     while operation != NONE:
         path[length] = operation
-        length += 1
         in_job, on_machine = graph.job_before[operation], graph.machine_before[operation]
         if in_job != NONE and head[in_job] + graph.duration[in_job] < head[operation]:
             in_job = NONE
         if on_machine != NONE and head[on_machine] + graph.duration[on_machine] < head[operation]:
             on_machine = NONE
-        if in_job in (NONE, on_machine) or on_machine == NONE:
-            operation = max(in_job, on_machine)
+        if in_job == NONE or (on_machine != NONE and chances[length] < 0.5):
+            operation = on_machine
         else:
-            operation = in_job if rng.random() < 0.5 else on_machine
-    path[:length] = path[:length][::-1].copy()
+            operation = in_job
+        length += 1
+    for k in range(length // 2):  # from the start on
+        path[k], path[length - 1 - k] = path[length - 1 - k], path[k]
     return length
+
+
+@kernel
+def _last_one(graph, head, makespan, chance):
+    """One of those that end with the schedule."""
+    ends = 0
+    for operation in range(len(head)):
+        ends += head[operation] + graph.duration[operation] == makespan
+    place = int(chance * ends)
+    for operation in range(len(head)):
+        if head[operation] + graph.duration[operation] == makespan:
+            if place == 0:
+                return operation
+            place -= 1
+    return NONE
 
 
 @kernel
