@@ -63,7 +63,7 @@ def least(problem: Problem, with_delays: bool = False) -> float:
 @given(st.booleans().flatmap(lambda dependent: problems(dependent)))
 def test_no_order_of_one_machine_is_better(problem: Problem):
     order, found = carlier(*problem)
-    assert found == value(problem, tuple(order), False) == least(problem)
+    assert found == value(problem, tuple(order.tolist()), False) == least(problem)
     assert preemptive(*problem[:3]) <= found
 
 
@@ -71,7 +71,7 @@ def test_no_order_of_one_machine_is_better(problem: Problem):
 @given(problems(dependent=True, delayed=True))
 def test_with_delays_nothing_better_is_lost(problem: Problem):
     order, found = carlier(*problem)
-    assert value(problem, tuple(order), False) <= found <= least(problem, with_delays=True)
+    assert value(problem, tuple(order.tolist()), False) <= found <= least(problem, with_delays=True)
 
 
 def test_carliers_own_example():
