@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from makespan.baselines.jobshop.shifting import carlier, preemptive, shifting_bottleneck
+from makespan.baselines.jobshop.shifting import (
+    _best_order,
+    _delays,
+    carlier,
+    preemptive,
+    shifting_bottleneck,
+)
+from makespan.envs.jobshop.critical import evaluate, link, unordered
 from makespan.traces.jobshop import JobShop, benchmark
 
 Problem = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -59,7 +66,7 @@ def least(problem: Problem, with_delays: bool = False) -> float:
     return min(value(problem, order, with_delays) for order in orders)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(st.booleans().flatmap(lambda dependent: problems(dependent)))
 def test_no_order_of_one_machine_is_better(problem: Problem):
     order, found = carlier(*problem)
@@ -67,7 +74,7 @@ def test_no_order_of_one_machine_is_better(problem: Problem):
     assert preemptive(*problem[:3]) <= found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(problems(dependent=True, delayed=True))
 def test_with_delays_nothing_better_is_lost(problem: Problem):
     order, found = carlier(*problem)
@@ -82,6 +89,18 @@ def test_carliers_own_example():
     order, found = carlier(head, duration, tail, np.full((7, 7), -1))
     assert found == 50
     assert sorted(order.tolist()) == list(range(7))
+
+
+def test_operations_depend_on_each_other_through_other_machines():
+    """Job 1 comes to machine 0 after it was on machine 1, behind job 0."""
+    graph = unordered(JobShop.of([[(0, 2), (1, 3)], [(1, 4), (0, 5)]]))
+    link(graph, np.array([1, 2]))
+    head, tail, order = (np.empty(4, np.int64) for _ in range(3))
+    assert evaluate(graph, head, tail, order) == 14
+    found = _delays(graph, order, np.argsort(order), np.array([0, 3]))
+    assert found.tolist() == [[-1, 2 + 3 + 4], [-1, -1]]
+    sequence, value = _best_order(graph, np.array([0, 3]))
+    assert (sequence.tolist(), value) == ([0, 3], 14)
 
 
 @st.composite
@@ -100,7 +119,7 @@ def shops(draw: st.DrawFn) -> JobShop:
     )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(shops())
 def test_every_shop_gets_a_schedule_that_can_be(shop: JobShop):
     schedule = shifting_bottleneck(shop)
