@@ -1,7 +1,7 @@
 """INSA: every operation, the longest first, is inserted where the path through it stays shortest.
 
 Source: Nowicki and Smutnicki, A fast taboo search algorithm for the job shop problem, Management
-Science 42 (1996), section 4, after Werner and Winkler, Insertion techniques for the heuristic
+Science 42 (1996), after Werner and Winkler, Insertion techniques for the heuristic
 solution of the job shop problem, Discrete Applied Mathematics 58 (1995).
 """
 

@@ -1,7 +1,7 @@
 """Tabu search over the swaps of N5, with jumps back to where a good schedule had other neighbours.
 
 Source: Nowicki and Smutnicki, A fast taboo search algorithm for the job shop problem, Management
-Science 42 (1996): the algorithm TSAB, sections 3.2 and 3.3, without its detection of cycles, in
+Science 42 (1996): the algorithm TSAB, without its detection of cycles, in
 whose place critical paths and equals are drawn at random. Every neighbour is evaluated exactly.
 """
 
@@ -32,7 +32,7 @@ ELITE = 5
 """Schedules to jump back to (maxl)."""
 
 PATIENCE = 2500
-"""Steps without a better schedule before a jump (maxiter, of the first run)."""
+"""Steps without a better schedule before a jump (maxiter)."""
 
 FORBIDDEN = np.iinfo(np.int64).max
 

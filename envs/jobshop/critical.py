@@ -6,7 +6,7 @@ machine. Longest paths in it say when everything can begin. `Selection` is that 
 longest paths; the functions below it are the same for those who change one selection many times.
 
 The moves are those of Nowicki and Smutnicki, A fast taboo search algorithm for the job shop
-problem, Management Science 42 (1996), section 3, called N5: of one critical path, cut into blocks
+problem, Management Science 42 (1996), called N5: of one critical path, cut into blocks
 of operations that follow each other on one machine, the first two or the last two operations of a
 block change places; of the first block only the last two, and of the last block only the first two.
 Nothing else inside of a block can make the schedule shorter. Without any such move the path is one

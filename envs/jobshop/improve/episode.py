@@ -93,7 +93,7 @@ def random_shop(jobs: int, machines: int, rng: np.random.Generator) -> JobShop:
 
 
 def first_schedule(shop: JobShop) -> Schedule:
-    """Where the search begins, as in Zhang et al. (ICLR 2024, section 5.1).
+    """Where the search begins, as in L2S (Zhang et al., ICLR 2024).
 
     Of all jobs' next operations, the one with the least flow due date per work remaining is put
     into the first gap that is long enough; the lowest number of equal jobs.

@@ -95,7 +95,7 @@ def test_a_job_is_not_begun_before_its_release():
 
 @pytest.mark.slow_in_python
 def test_it_is_as_good_as_published_on_the_smallest_of_taillards():
-    """Published: 14.4 % above the best known on average (as Corsini et al. list it, NeurIPS 2024);
+    """Papers on learning list it with 14.4 % above the best known on average;
     equals may be taken otherwise."""
     names = [f"ta{number:02d}" for number in range(1, 11)]
     gaps = [BENCHMARKS[name].gap(insa(benchmark(name)).makespan) for name in names]

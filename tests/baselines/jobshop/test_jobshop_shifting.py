@@ -12,6 +12,7 @@ from makespan.baselines.jobshop.shifting import (
     _delays,
     carlier,
     preemptive,
+    schrage,
     shifting_bottleneck,
 )
 from makespan.envs.jobshop.critical import evaluate, link, unordered
@@ -82,10 +83,11 @@ def test_with_delays_nothing_better_is_lost(problem: Problem):
 
 
 def test_carliers_own_example():
-    """Seven operations, table 1 of the paper: Schrage's order takes 53, the best 50."""
+    """Seven operations: Schrage's order takes 53, the best 50."""
     head = np.array([10, 13, 11, 20, 30, 0, 30])
     duration = np.array([5, 6, 7, 4, 3, 6, 2])
     tail = np.array([7, 26, 24, 21, 8, 17, 0])
+    assert schrage(head, duration, tail)[1] == 53
     order, found = carlier(head, duration, tail, np.full((7, 7), -1))
     assert found == 50
     assert sorted(order.tolist()) == list(range(7))
