@@ -17,6 +17,10 @@ ENVIRONMENTS: dict[str, tuple[str, int]] = {
         "makespan.envs.jobshop.dynamic.env:DynamicJobShopEnv",
         1_000_000,
     ),
+    "makespan/JobShopImprove-v0": (
+        "makespan.envs.jobshop.improve.env:JobShopImproveEnv",
+        1_000_000,
+    ),
     "makespan/LLMRouter-v0": ("makespan.envs.llm.env:LLMRouterEnv", 1_000_000),
     "makespan/SingleMachine-v0": ("makespan.envs.jobshop.single.env:SingleMachineEnv", 1_000_000),
     "makespan/RCPSP-v0": ("makespan.envs.jobshop.project.env:ProjectEnv", 1_000_000),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from makespan.baselines.jobshop import RULES, dispatch
+from makespan.baselines.jobshop.tabu import tabu_search
 from makespan.envs.core.registry import load
 from makespan.envs.jobshop.generation import Way, generate
 from makespan.envs.jobshop.schedule import Schedule
@@ -25,13 +26,19 @@ if TYPE_CHECKING:
 Solver = Callable[..., Schedule]
 """A job shop -> its schedule; one that draws takes `seed` as well."""
 
-SOLVERS: Mapping[str, str] = {}
+SOLVERS: Mapping[str, str] = {
+    "insa": "makespan.baselines.jobshop.insertion:insa",
+    "shifting_bottleneck": "makespan.baselines.jobshop.shifting:shifting_bottleneck",
+}
 """Name -> "module:function" of a `Solver`; `--policy` knows what stands here."""
 
 WAYS: tuple[str, ...] = get_args(Way)
 
 AGENTS = ("agent", "agent:128")
 """Those of `default`, where there is torch: greedy, and the best of so many schedules."""
+
+TABU = ("tabu:1000",)
+"""The same of the tabu search."""
 
 CPSAT = ("cpsat:1s", "cpsat:10s")
 """The time limits of `default`."""
@@ -95,7 +102,10 @@ def _expanded(names: str) -> list[str]:
     """The names, each once, groups replaced by their members."""
     cpsat = CPSAT if find_spec("ortools") else ()
     agents = AGENTS if find_spec("torch") else ()
-    groups = {"rules": tuple(RULES), "default": (*RULES, *agents, *cpsat)}
+    groups = {
+        "rules": tuple(RULES),
+        "default": (*RULES, *SOLVERS, *TABU, *agents, *cpsat),
+    }
     return list(dict.fromkeys(n for name in split(names) for n in groups.get(name, (name,))))
 
 
@@ -173,12 +183,23 @@ def _load(folder: str) -> "ShopAgent":
     return ShopAgent.load(folder)
 
 
+def _tabu(name: str, argument: str) -> Policy:
+    if not re.fullmatch(r"[1-9]\d*", argument):
+        raise ValueError(f"{name}: how many steps? Such as tabu:5000")
+
+    def search(shop: JobShop, seed: int, report: Report) -> Schedule:
+        return tabu_search(shop, seed, int(argument)).schedule
+
+    return Policy(name, search, flexible=False)
+
+
 PARAMETRIC: Mapping[str, Callable[[str, str], Policy]] = {
     "agent": _agent,
     "cpsat": _cpsat,
     "random": _random,
+    "tabu": _tabu,
 }
 """What stands before the colon -> the policy of a name and of what stands behind it."""
 
-EXAMPLES = ("agent", "agent:128", "cpsat:10s", "random:128")
+EXAMPLES = ("agent", "agent:128", "cpsat:10s", "random:128", "tabu:5000")
 """Of these, for the message about an unknown name."""

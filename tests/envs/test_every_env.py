@@ -40,6 +40,10 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         },
         {"jobs": 6, "machines": 3, "tightness": 0.0, "objective": "flow"},
     ],
+    "makespan/JobShopImprove-v0": [
+        {"jobs": [4, 6], "machines": [4, 5], "steps": 30, "max_operations": 40, "max_moves": 3},
+        {"instance": "la02", "steps": 30},
+    ],
     "makespan/LLMRouter-v0": [
         {"requests": 40},
         {

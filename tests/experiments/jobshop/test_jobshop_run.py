@@ -143,6 +143,7 @@ def test_interrupted_before_any_policy_finished(monkeypatch, capsys):
         (["--policy", "cpsat"], "Such as cpsat:10s"),
         (["--policy", "cpsat:0s"], "Such as cpsat:10s"),
         (["--policy", "random:0"], "Such as random:128"),
+        (["--policy", "tabu"], "Such as tabu:5000"),
         (["--policy", "agent:0"], "Such as agent:128"),
         (["--policy", "agent:job_shp"], "Did you mean 'job_shop'"),
         (["--policy", "agent:agent"], "this agent acts in llm_router, not in job_shop"),
@@ -269,9 +270,10 @@ def test_groups_of_instances():
 
 def test_the_default_policies_have_only_what_is_installed(monkeypatch):
     labels = list(policies.resolve("default"))
-    assert labels == [*policies.RULES, "agent", "agent:128", "cpsat:1s", "cpsat:10s"]
+    found = [*policies.RULES, *policies.SOLVERS, "tabu:1000"]
+    assert labels == [*found, "agent", "agent:128", "cpsat:1s", "cpsat:10s"]
     monkeypatch.setattr(policies, "find_spec", lambda name: None)
-    assert list(policies.resolve("default,spt")) == [*policies.RULES]
+    assert list(policies.resolve("default,spt")) == found
     for name in ("cpsat:1s", "agent"):
         with pytest.raises(ValueError, match="pip install"):
             policies.resolve(name)

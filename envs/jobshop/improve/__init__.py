@@ -1,0 +1,1 @@
+"""Improving a complete schedule of a job shop, swap by swap."""

@@ -1,0 +1,112 @@
+"""What an episode of improvement begins with: a job shop, and a schedule made by a rule."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from makespan.envs.jobshop.generation import generate
+from makespan.envs.jobshop.schedule import Schedule
+from makespan.traces.jobshop.benchmarks import BENCHMARKS, TAILLARD_LONGEST, benchmark
+from makespan.traces.jobshop.instance import JobShop
+
+
+@dataclass(frozen=True)
+class EpisodeConfig:
+    """Settings of `JobShopImproveEnv`, all of them JSON.
+
+    Attributes:
+        jobs, machines: of random shops; a number, or a range `[low, high]` to draw it from.
+        instance: name of a published one to take instead, such as `ta01`.
+        steps: of an episode.
+        max_operations: rows of the observation; 0: as many as the settings ask for.
+        max_moves: swaps that can be chosen from.
+
+    Raises:
+        ValueError: a setting is out of range; the message names it.
+    """
+
+    jobs: int | Sequence[int] = 15
+    machines: int | Sequence[int] = 15
+    instance: str = ""
+    steps: int = 500
+    max_operations: int = 0
+    max_moves: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("jobs", "machines"):
+            low, high = self._range(name)
+            if not 2 <= low <= high:
+                raise ValueError(
+                    f"{name} must be 2 or more, or a range of such, not [{low}, {high}]"
+                )
+        for name, least in (("steps", 1), ("max_operations", 0), ("max_moves", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if self.instance:
+            benchmark(self.instance)
+        if 0 < self.max_operations < self._operations:
+            raise ValueError(f"max_operations must be 0 or {self._operations} at least")
+
+    def _range(self, name: str) -> tuple[int, int]:
+        value = getattr(self, name)
+        if not isinstance(value, Sequence):
+            return value, value
+        if len(value) != 2:
+            raise ValueError(f"{name} must be a number or a range of two, not {value}")
+        return value[0], value[1]
+
+    @property
+    def _operations(self) -> int:
+        if self.instance:
+            known = BENCHMARKS[self.instance]
+            return known.jobs * known.machines
+        return self._range("jobs")[1] * self._range("machines")[1]
+
+    @property
+    def rows(self) -> int:
+        """Of the observation, one for each operation."""
+        return self.max_operations or self._operations
+
+    def shop(self, rng: np.random.Generator) -> JobShop:
+        """The job shop of one episode."""
+        if self.instance:
+            return benchmark(self.instance)
+        jobs, machines = (
+            int(rng.integers(low, high + 1)) for low, high in map(self._range, ("jobs", "machines"))
+        )
+        return random_shop(jobs, machines, rng)
+
+
+def random_shop(jobs: int, machines: int, rng: np.random.Generator) -> JobShop:
+    """Of the same distribution as Taillard's: every job visits every machine once, in a random
+    order, and durations are uniform from 1 to 99."""
+    operations = jobs * machines
+    order = rng.permuted(np.tile(np.arange(machines), (jobs, 1)), axis=1)
+    return JobShop(
+        machines=machines,
+        first_operation=np.arange(0, operations + 1, machines),
+        first_option=np.arange(operations + 1),
+        machine=order.ravel(),
+        duration=rng.integers(1, TAILLARD_LONGEST + 1, operations),
+    )
+
+
+def first_schedule(shop: JobShop) -> Schedule:
+    """Where the search begins, as in L2S (Zhang et al., ICLR 2024).
+
+    Of all jobs' next operations, the one with the least flow due date per work remaining is put
+    into the first gap that is long enough; the lowest number of equal jobs.
+
+    Raises:
+        ValueError: operations have a choice of machines.
+    """
+    if shop.is_flexible:
+        raise ValueError("only schedules without a choice of machines are improved")
+    priority = np.empty(shop.operations)
+    for begin, end in zip(shop.first_operation[:-1], shop.first_operation[1:], strict=True):
+        duration = shop.duration[begin:end].astype(np.float64)
+        through = duration.cumsum()
+        left = through[-1] - through + duration
+        priority[begin:end] = through / np.maximum(left, 1e-9)
+    return generate(shop, priority, "insert")
