@@ -13,6 +13,10 @@ from types import ModuleType
 
 ENVIRONMENTS: dict[str, tuple[str, int]] = {
     "makespan/LLMRouter-v0": ("makespan.envs.llm.env:LLMRouterEnv", 1_000_000),
+    "makespan/BlockingJobShop-v0": (
+        "makespan.envs.jobshop.blocking.env:BlockingJobShopEnv",
+        1_000_000,
+    ),
 }
 """Environment id -> ("module:Class", decisions after which an episode is cut off)."""
 

@@ -17,7 +17,7 @@ which it is to come back; it has ended on its machine and waits for the next one
 
 
 class Routes:
-    """What a plain shop says of each operation, once and for all; int64 (operations,) each.
+    """What a plain shop says of each operation, once and for all: int64 (operations,) each.
 
     Attributes:
         machine, duration: of the operation.
@@ -26,10 +26,14 @@ class Routes:
         before: work of its job up to the operation.
         left: operations of its job, from this one on.
         following: machine of the job's next operation, -1 after the last.
+        to_come: int64 (operations, machines): what the job brings to each machine, from the
+            operation on.
+        mean_duration: of all operations, a number; 1 if none takes any time.
     """
 
     def __init__(self, shop: JobShop) -> None:
         self.machine, self.duration = shop.machine, shop.duration
+        self.mean_duration = float(shop.duration.mean()) or 1.0
         through = np.cumsum(shop.duration)
         last = shop.first_operation[1:][shop.job] - 1
         self.tail = through[last] - through
@@ -39,6 +43,10 @@ class Routes:
         self.left = last + 1 - np.arange(shop.operations)
         self.following = np.append(shop.machine[1:], -1)
         self.following[shop.first_operation[1:] - 1] = -1
+        alone = np.zeros((shop.operations, shop.machines), np.int64)
+        alone[np.arange(shop.operations), shop.machine] = shop.duration
+        through_on = np.cumsum(alone, axis=0)
+        self.to_come = through_on[last] - through_on + alone
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,11 @@ class EntryDecision:
     def next_machine(self) -> np.ndarray:
         """int64 (jobs,): where the job goes after `operation`; -1: out of the shop."""
         return self.routes.following[self.operation]
+
+    @cached_property
+    def load(self) -> np.ndarray:
+        """int64 (machines,): work still to be done on each, that under way in full."""
+        return self.routes.to_come[self.operation[self.state != GONE]].sum(axis=0)
 
     @cached_property
     def machine_state(self) -> np.ndarray:

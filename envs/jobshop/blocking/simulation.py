@@ -196,14 +196,15 @@ class BlockingShop:
     def _view(self, can_wait: bool) -> EntryDecision:
         now = int(self.clock.now)
         start = self._log["start"]
-        on, operation = self._on, self._operation
-        running = [state == WORKED_ON for state in self._state]
-        begun = [r and start[o] <= now for r, o in zip(running, operation, strict=True)]
-        end = [
-            start[o] + self._duration[o] if b else np.nan
-            for b, o in zip(begun, operation, strict=True)
-        ]
-        candidate = np.zeros(len(on), np.bool_)
+        end = np.full(len(self._on), np.nan)
+        down = np.zeros(len(self._occupant), np.bool_)
+        for machine, job in enumerate(self._occupant):
+            if job >= 0 and self._state[job] == WORKED_ON:
+                operation = self._operation[job]
+                down[machine] = start[operation] > now
+                if not down[machine]:
+                    end[job] = start[operation] + self._duration[operation]
+        candidate = np.zeros(len(end), np.bool_)
         candidate[self._queue[self._asked]] = True
         return EntryDecision(
             shop=self.shop,
@@ -213,12 +214,12 @@ class BlockingShop:
             candidate=candidate,
             can_wait=can_wait,
             state=np.array(self._state),
-            operation=np.array(operation),
-            on=np.array(on),
+            operation=np.array(self._operation),
+            on=np.array(self._on),
             since=np.array(self._since),
-            end=np.array(end),
+            end=end,
             occupant=np.array(self._occupant),
-            down=np.array([job >= 0 and running[job] and not begun[job] for job in self._occupant]),
+            down=down,
             shutdown_probability=self.shutdowns.probability,
             shutdown_mean=self.shutdowns.mean,
         )
