@@ -95,7 +95,7 @@ class EntryDecision:
         """The action that leaves the machine empty."""
         return len(self.candidate)
 
-    @cached_property
+    @property
     def action_mask(self) -> np.ndarray:
         """bool (jobs + 1,): the legal actions."""
         return np.append(self.candidate, self.can_wait)

@@ -27,7 +27,7 @@ OPTIONS: dict[str, type] = {"shop": JobShop, "shutdowns": Shutdowns}
 """What `reset(options=...)` takes."""
 
 
-def observation_space(max_jobs: int, max_machines: int) -> spaces.Dict:
+def observation_space(max_jobs: int, max_machines: int) -> spaces.Space[Any]:
     """The space of what `Encoder.encode` returns."""
 
     def box(low: float, high: float, *shape: int) -> spaces.Space[Any]:

@@ -55,6 +55,12 @@ class EpisodeConfig:
         jobs, machines = bounds("jobs", self.jobs)[1], bounds("machines", self.machines)[1]
         return self.max_jobs or int(jobs), self.max_machines or int(machines)
 
+    def draw(self, seed: SeedSequence) -> tuple[JobShop, Shutdowns]:
+        """A shop and its shutdowns."""
+        sizes, downs = seed.spawn(2)
+        shop = self.draw_shop(sizes)
+        return shop, self.draw_shutdowns(shop, downs)
+
     def draw_shop(self, seed: SeedSequence) -> JobShop:
         """A shop of that size; every job visits every machine once, in random order."""
         rng = np.random.default_rng(seed)
