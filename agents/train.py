@@ -254,7 +254,8 @@ def _open(folder: Path, world: World, config: TrainConfig, resume: bool) -> None
     if path.exists() and (folder / CHECKPOINT).exists():
         if not resume:
             raise AgentError(f"{folder}: there is a run already: --resume goes on with it")
-        if path.read_text(encoding="utf-8") != wanted:
+        # Runs of before there was more than one world do not name theirs.
+        if json.loads(wanted) != {"env": "llm_router"} | json.loads(path.read_text("utf-8")):
             raise AgentError(f"{folder}: the run there has other settings ({path.name} lists them)")
         return
     write_text(path, wanted)
@@ -262,7 +263,11 @@ def _open(folder: Path, world: World, config: TrainConfig, resume: bool) -> None
 
 def _settings(world: World, config: TrainConfig) -> str:
     """What is in the file `RUN`."""
-    settings = {"world": asdict(world), "training": asdict(config)}  # type: ignore[call-overload]
+    settings = {
+        "env": world.name,
+        "world": asdict(world),  # type: ignore[call-overload]
+        "training": asdict(config),
+    }
     return json.dumps(settings, indent=2) + "\n"
 
 

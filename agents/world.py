@@ -9,6 +9,13 @@ from makespan.agents.graph.declaration import GraphDeclaration
 from makespan.envs.core.contract import Policy
 from makespan.envs.core.environment import SchedulingEnv
 
+WORLDS = {
+    "llm_router": "makespan.agents.llm.world:RouterWorld",
+    "job_shop": "makespan.agents.jobshop.world:ShopWorld",
+    "blocking_job_shop": "makespan.agents.jobshop.blocking:BlockingWorld",
+}
+"""World by its name -> its dataclass."""
+
 
 class World(Protocol):
     """A world that agents can be trained in; a frozen dataclass, its fields are its settings.

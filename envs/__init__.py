@@ -24,6 +24,10 @@ ENVIRONMENTS: dict[str, tuple[str, int]] = {
     "makespan/LLMRouter-v0": ("makespan.envs.llm.env:LLMRouterEnv", 1_000_000),
     "makespan/SingleMachine-v0": ("makespan.envs.jobshop.single.env:SingleMachineEnv", 1_000_000),
     "makespan/RCPSP-v0": ("makespan.envs.jobshop.project.env:ProjectEnv", 1_000_000),
+    "makespan/BlockingJobShop-v0": (
+        "makespan.envs.jobshop.blocking.env:BlockingJobShopEnv",
+        1_000_000,
+    ),
 }
 """Environment id -> ("module:Class", decisions after which an episode is cut off)."""
 

@@ -1,6 +1,7 @@
 """Train an agent.
 
     makespan train --out runs/my-agent
+    makespan train --env blocking_job_shop --out runs/my-agent
     makespan train --resume runs/my-agent
 
 The folder becomes that of the agent (`makespan.agents.folder`), for `--policy runs/my-agent`. The
@@ -14,13 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import tyro
 
 from makespan.agents.config import TrainConfig
 from makespan.agents.folder import AgentError
-from makespan.agents.llm.world import RouterWorld
+from makespan.agents.world import WORLDS, World
+from makespan.envs.core.registry import load
 from makespan.experiments.configuration import build
 from makespan.experiments.watching import progress
 
@@ -31,18 +33,24 @@ MISSING = """training needs torch and what goes with it: pip install torch==2.13
 pip install "makespan[agents]\""""
 
 
+W = TypeVar("W", bound=World)
+
+
 @dataclass(frozen=True)
-class Command:
+class Command(Generic[W]):
     """Train an agent.
 
     Attributes:
         world: what it is trained on.
+        env: the world that it is trained in, by name (`makespan.agents.world.WORLDS`); each has its
+            own settings.
         training: how.
         out: folder of the run, and of the agent.
         resume: go on with the run in this folder, with its settings.
     """
 
-    world: RouterWorld = field(default_factory=RouterWorld)
+    world: W
+    env: str = "llm_router"
     training: TrainConfig = field(default_factory=TrainConfig)
     out: Path = Path("runs/agent")
     resume: Path | None = None
@@ -71,13 +79,19 @@ def parse(argv: Sequence[str]) -> Command:
     """The command line as a `Command`; a run that is resumed gives the defaults.
 
     Raises:
-        ValueError: a setting is out of range, or there is no run to resume.
+        ValueError: a setting is out of range, or there is no such world or run to resume.
     """
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--resume", type=Path)
-    resume = peek.parse_known_args(argv)[0].resume
-    default = settings_of(resume) if resume else Command()
-    return tyro.cli(Command, args=list(argv), default=default, prog="makespan train")
+    peek.add_argument("--env", default="llm_router")
+    known = peek.parse_known_args(argv)[0]
+    default = settings_of(known.resume) if known.resume else _defaults(known.env)
+    kind = Command[type(default.world)]  # type: ignore[misc]
+    return tyro.cli(kind, args=list(argv), default=default, prog="makespan train")
+
+
+def _defaults(env: str) -> Command:
+    return Command(load("world", WORLDS, env)(), env)
 
 
 def settings_of(folder: Path) -> Command:
@@ -91,8 +105,10 @@ def settings_of(folder: Path) -> Command:
         raise AgentError(f"{folder}: no run to resume (it has no {RUN})")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
+        env = settings.get("env", "llm_router")
         return Command(
-            world=build(RouterWorld, settings["world"]),
+            world=build(load("world", WORLDS, env), settings["world"]),
+            env=env,
             training=build(TrainConfig, settings["training"]),
             out=folder,
         )
@@ -132,5 +148,5 @@ def in_words(results: dict[str, Any]) -> str:
     lines = [f"best after {best['steps']:,} steps: {best['tuning']:.4f} on the tuning episodes"]
     if test:
         error = f" +- {test['standard_error']:.4f}" if test["standard_error"] is not None else ""
-        lines.append(f"on the test episodes: {test['mean']:.4f}{error} of the reference's latency")
+        lines.append(f"on the test episodes: {test['mean']:.4f}{error} of the reference")
     return "\n".join(lines)

@@ -86,6 +86,17 @@ SMALL: dict[str, list[dict[str, Any]]] = {
             "max_pairs": 12,
         },
     ],
+    "makespan/BlockingJobShop-v0": [
+        {"jobs": 4, "machines": 3},
+        {
+            "jobs": [3, 5],
+            "machines": [2, 4],
+            "shutdown": 0.5,
+            "shutdown_mean": 0.5,
+            "max_jobs": 6,
+            "max_machines": 5,
+        },
+    ],
 }
 """Per environment: arguments that make episodes short and between them use all it has."""
 
