@@ -5,7 +5,7 @@ input, 130 when interrupted; the rows that are finished are shown in any case.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,8 +35,14 @@ WORLDS = {
 LIVE = {"llm": "makespan.experiments.live.fidelity:rows"}
 """World -> a function of the environment with the real system (or None) that makes rows."""
 
-TRAINED = {"llm": "makespan.experiments.fidelity.jain:rows"}
-"""World -> a function that trains agents and makes rows of how they do."""
+TRAINED = {
+    "llm": "makespan.experiments.fidelity.jain:rows",
+    "jobshop": "makespan.experiments.fidelity.shop_agent:rows",
+}
+"""World -> a function that measures trained agents, some of which it trains, and makes rows."""
+
+LONG = {"jobshop": "makespan.experiments.fidelity.proofs:long_rows"}
+"""World -> a function that makes rows of what takes long."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,8 @@ class FidelityConfig:
         data: folder with recorded runs, kernel tables and public traces.
         vllm: environment with the real vLLM; by default MAKESPAN_VLLM, or build/vllm.
         live: also start the real system and compare with it (minutes).
-        trained: also train published agents and measure them (about ten minutes).
+        trained: also measure trained agents; published ones are trained first (about ten minutes).
+        long: also what takes up to an hour, such as proofs of optima.
         out: write the table there, as Markdown.
     """
 
@@ -57,6 +64,7 @@ class FidelityConfig:
     vllm: Path | None = None
     live: bool = False
     trained: bool = False
+    long: bool = False
     out: Path | None = None
 
 
@@ -101,7 +109,9 @@ def open_checks(config: FidelityConfig) -> dict[str, Check]:
         if config.live and world in LIVE:
             checks[f"{world}: live"] = partial(live_rows, world)
         if config.trained and world in TRAINED:
-            checks[f"{world}: trained agents"] = partial(trained_rows, world)
+            checks[f"{world}: trained agents"] = partial(more_rows, TRAINED, world)
+        if config.long and world in LONG:
+            checks[f"{world}: what takes long"] = partial(more_rows, LONG, world)
     return checks
 
 
@@ -110,9 +120,9 @@ def live_rows(world: str, sources: Sources) -> Iterator[Row | Missing]:
     yield from load("world", LIVE, world)(sources.vllm)
 
 
-def trained_rows(world: str, _: Sources) -> Iterator[Row | Missing]:
-    """The rows of a world that take agents which are trained first."""
-    yield from load("world", TRAINED, world)()
+def more_rows(registry: Mapping[str, str], world: str, _: Sources) -> Iterator[Row | Missing]:
+    """The rows of a world that are only made if asked for."""
+    yield from load("world", registry, world)()
 
 
 def open_sources(config: FidelityConfig) -> Sources:

@@ -3,6 +3,7 @@
 from makespan.experiments.fidelity import (
     constraint_bench,
     dispatching,
+    proofs,
     single_machine,
     tardiness,
 )
@@ -10,6 +11,7 @@ from makespan.experiments.fidelity.sources import Check
 
 CHECKS: dict[str, Check] = {
     "dispatching rules": dispatching.rows,
+    "proved optima": proofs.rows,
     "tardiness rules": tardiness.rows,
     "learners on one machine": single_machine.rows,
     "constraint bench": constraint_bench.rows,

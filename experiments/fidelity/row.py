@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["relative", "interval", "absolute"]
+Kind = Literal["relative", "interval", "absolute", "at_most"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Row:
         aim: largest difference that passes; None: the figure is shown, and nothing asked of it.
         kind: of what `aim` and `difference` are. `relative`: fractions of the reference;
             `interval`: the same, and the aim is half the width of a confidence interval;
-            `absolute`: in `unit`.
+            `absolute`: in `unit`; `at_most`: the same, but any smaller value passes.
         unit: of the values; empty for counts and ratios.
     """
 
@@ -32,15 +32,22 @@ class Row:
 
     @property
     def difference(self) -> float:
-        """Ours less the reference; relative to the reference unless `kind` is absolute."""
+        """Ours less the reference; relative to the reference unless it is in `unit`."""
         apart = self.ours - self.reference
-        return apart if self.kind == "absolute" else apart / self.reference
+        return apart if self.in_unit else apart / self.reference
+
+    @property
+    def in_unit(self) -> bool:
+        """Whether `aim` and `difference` are in `unit`; else they are fractions."""
+        return self.kind in ("absolute", "at_most")
 
     @property
     def passed(self) -> bool | None:
         """Whether the difference is within the aim (a nan is not); None without an aim."""
-        # Numpy's False, which values may bring, is not False.
-        return None if self.aim is None else bool(abs(self.difference) <= self.aim)
+        if self.aim is None:
+            return None
+        apart = self.difference if self.kind == "at_most" else abs(self.difference)
+        return bool(apart <= self.aim)  # Numpy's False, which values may bring, is not False.
 
 
 @dataclass(frozen=True)

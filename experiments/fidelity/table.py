@@ -90,7 +90,7 @@ def _with_unit(text: str, unit: str) -> str:
 
 
 def _difference(row: Row) -> str:
-    if row.kind != "absolute":
+    if not row.in_unit:
         return f"{100 * row.difference:+z.1f} %"
     sign = "+" if row.difference > 0 else ""
     return _with_unit(sign + _value(row.difference, row.unit), row.unit)
@@ -100,8 +100,9 @@ def _aim(row: Row) -> str:
     """The largest difference that passes, as `_difference` writes it."""
     if row.aim is None:
         return ""
-    if row.kind == "absolute":
-        return _with_unit(f"{row.aim:.2g}", row.unit)
+    if row.in_unit:
+        most = "<= " if row.kind == "at_most" else ""
+        return most + _with_unit(f"{row.aim:.2g}", row.unit)
     return f"{100 * row.aim:.2g} %"
 
 

@@ -1,0 +1,58 @@
+"""The checks of job-shop agents and proofs: they pass, and they can fail."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from makespan.experiments.fidelity import command, jobshop, proofs, shop_agent
+from makespan.experiments.fidelity.row import Missing, Row
+from makespan.experiments.fidelity.sources import Sources
+
+
+@pytest.mark.slow_in_python
+def test_the_agent_is_below_what_was_published_and_below_every_rule_of_every_size():
+    rows = list(shop_agent.rows())
+    assert len(rows) == 3
+    assert all(isinstance(row, Row) and row.passed for row in rows)
+
+
+def test_an_agent_that_is_no_better_does_not_pass(monkeypatch):
+    same = np.full(8, 13.0), np.full(8, 8.5)
+    monkeypatch.setattr(shop_agent, "agent_gaps", lambda *_: same)
+    greedy, best, sizes = shop_agent.rows()
+    assert isinstance(greedy, Row)
+    assert isinstance(best, Row)
+    assert isinstance(sizes, Row)
+    assert (greedy.passed, best.passed, sizes.passed) == (False, False, False)
+    assert sizes.ours == 3  # 50x15, 50x20 and 100x20
+
+
+@pytest.mark.parametrize("proof", proofs.QUICK, ids=lambda proof: proof.name)
+def test_what_is_not_proved_in_time_does_not_pass(proof):
+    row = proofs._row(dataclasses.replace(proof, limit_s=1e-3))
+    assert isinstance(row, Row)
+    assert math.isnan(row.ours)
+    assert row.passed is False
+
+
+def test_the_long_rows_are_made_only_if_asked_for(monkeypatch):
+    monkeypatch.setattr(proofs, "LONG", proofs.QUICK[:1])
+    monkeypatch.setattr(proofs, "TAILLARD_S", 0.1)
+    monkeypatch.setattr(proofs, "TABU_STEPS", 10)
+    checks = command.open_checks(command.FidelityConfig(worlds=("jobshop",), long=True))
+    assert len(checks) == len(jobshop.CHECKS) + 1
+    proved, close = checks["jobshop: what takes long"](Sources(None, None))
+    assert isinstance(proved, Row)
+    assert proved.passed
+    assert isinstance(close, Row)
+    assert 0 < close.ours < 20
+    assert close.passed is False
+
+
+def test_without_the_libraries_the_rows_say_what_is_missing(monkeypatch):
+    for module in (proofs, shop_agent):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    missing = [*proofs.rows(Sources(None, None)), proofs._taillard(), *shop_agent.rows()]
+    assert all(isinstance(row, Missing) for row in missing)
