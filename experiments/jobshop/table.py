@@ -10,6 +10,9 @@ from rich.text import Text
 
 from makespan.experiments.summary_tables import console, number
 
+WIDEST = 1000
+"""Columns that a table may have."""
+
 PLUS_MINUS = "\u00b1"
 
 
@@ -17,7 +20,8 @@ def show(results: dict[str, Any], timing: dict[str, Any]) -> None:
     """Print what was run, the table, and how to read it; as wide as the table needs."""
     screen = console(sys.stdout)
     table = gap_table(results, timing)
-    screen.width = max(screen.width, Measurement.get(screen, screen.options, table).maximum)
+    wide = screen.options.update(max_width=WIDEST)
+    screen.width = max(screen.width, Measurement.get(screen, wide, table).maximum)
     screen.print(Text(headline(results)), Text(), table, Text(legend(results, timing), "dim"))
 
 

@@ -49,6 +49,12 @@ def test_a_run_prints_its_table_and_writes_its_folder(capsys):
     assert gap["low"] is None  # of one instance
 
 
+def test_a_table_with_many_sizes_is_not_cut(capsys):
+    names = "ft06,la01,la06,la16,la21,la31,ta01,ta11,ta21,ta31"
+    assert run.main(["--env", "job_shop", "--set", names, "--policy", "spt,mor_spt"]) == 0
+    assert "\u2026" not in capsys.readouterr().out
+
+
 def test_the_log_has_a_row_per_operation_which_make_the_schedules():
     run.main([*SMALL, "--name", "small"])
     log = pq.read_table("runs/small/log.parquet").to_pandas()
