@@ -180,7 +180,8 @@ class BlockingWorld:
 
     Attributes:
         prior: rule whose choice the agent begins with, of
-            `makespan.baselines.jobshop.blocking_rules`; empty: none.
+            `makespan.baselines.jobshop.blocking_rules`; empty: none, which is better: an agent that
+            began with the rule made no other choice after 40,000 steps.
         jobs: least and greatest number.
         machines: least and greatest number.
         shutdown: least and greatest probability that a machine is shut down before an operation.
@@ -190,7 +191,7 @@ class BlockingWorld:
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
 
-    prior: str = REFERENCE
+    prior: str = ""
     jobs: tuple[int, int] = (8, 16)
     machines: tuple[int, int] = (8, 16)
     shutdown: tuple[float, float] = (0.0, 0.2)

@@ -26,7 +26,7 @@ from makespan.envs.jobshop.blocking.decision import EntryDecision
 from makespan.envs.jobshop.blocking.simulation import BlockingShop
 from makespan.experiments.train import main, parse, settings_of
 
-WORLD = BlockingWorld(jobs=(4, 6), machines=(3, 5))
+WORLD = BlockingWorld(prior=REFERENCE, jobs=(4, 6), machines=(3, 5))
 
 
 def network(world: BlockingWorld, shake: float = 0.0) -> GraphNetwork:
@@ -107,7 +107,7 @@ def test_rewards_sum_up_to_what_the_makespan_is_shorter_by(seed: int):
 
 def test_an_agent_is_evaluated_in_units_of_the_reference():
     assert WORLD.evaluate(plain_weights(network(WORLD)), [1, 2, 3]).tolist() == [1, 1, 1]
-    other = BlockingWorld(prior="", jobs=WORLD.jobs, machines=WORLD.machines)
+    other = BlockingWorld(jobs=WORLD.jobs, machines=WORLD.machines)
     assert other.evaluate(plain_weights(network(other, shake=0.5)), range(10)).mean() > 1
 
 
