@@ -13,6 +13,14 @@ from makespan.traces.jobshop import benchmark
 pytest.importorskip("ortools")
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Interrupts are heard, also where what started the tests ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_ends_the_search_at_once_and_is_not_swallowed():
     timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
     began_s = time.monotonic()

@@ -252,6 +252,15 @@ def test_no_schedule_in_the_time_is_a_dash_and_no_failure(capsys):
     assert '"cpsat:0.01s":{"ta71":null}' in Path("runs/short/report.html").read_text("utf-8")
 
 
+@pytest.fixture
+def interruptible():
+    """Interrupts are heard, also where what started the tests ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_what_cpsat_had_when_it_was_interrupted_is_not_kept():
     timer = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
