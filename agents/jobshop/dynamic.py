@@ -99,17 +99,12 @@ class DynamicEncoder:
 
 
 class Reference:
-    """How the rule fared in an episode: what an agent in the same one is compared with.
-
-    Attributes:
-        total: its objective in the end.
-    """
+    """How the rule fared in an episode: what an agent in the same one is compared with."""
 
     def __init__(self, run: DynamicJobShop, rule: str, objective: Objective) -> None:
         self._objective = objective
         self._done, self._times = _progress(run, policy(rule))
         self._run = run
-        self.total = cost(run, objective)
 
     def lead(self, run: DynamicJobShop) -> float:
         """By how much another run in the same episode is better off, as far as it has come.
@@ -168,8 +163,9 @@ class DynamicTrainingEnv(DynamicJobShopEnv):
     def build(self, seed: SeedSequence, options: dict[str, Any]) -> DynamicJobShop:
         """A run in an episode in which the rule has been before."""
         world = self._world_settings
-        self._reference = Reference(world.draw(seed), world.rule, world.objective)
-        return world.draw(seed)
+        episode = whole_number(seed)
+        self._reference = Reference(world.draw(episode), world.rule, world.objective)
+        return world.draw(episode)
 
     def score(self) -> float:
         return self._reference.lead(self.simulation) / self.simulation.mean_duration
@@ -251,11 +247,9 @@ class DynamicWorld:
             "max_machines": self.machines[1],
         }
 
-    def draw(self, seed: SeedSequence) -> DynamicJobShop:
+    def draw(self, seed: int) -> DynamicJobShop:
         """A run at its beginning; the same whenever it is asked for."""
-        size, jobs, chance = (
-            SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(3)
-        )
+        size, jobs, chance = SeedSequence(seed).spawn(3)
         rng = np.random.default_rng(size)
         counts = (int(rng.integers(least, most + 1)) for least, most in (self.jobs, self.machines))
         episode = DynamicEpisode(**self.settings(*counts))
@@ -284,7 +278,7 @@ class DynamicWorld:
 
 
 def _cost(world: DynamicWorld, seed: int, dispatcher: Policy) -> float:
-    return cost(simulate(world.draw(SeedSequence(seed)), dispatcher), world.objective)
+    return cost(simulate(world.draw(seed), dispatcher), world.objective)
 
 
 @cache

@@ -127,8 +127,8 @@ class Encoder:
         """New arrays, float32 but for `next_edge`, all 0 where there is nothing to show.
 
         With K = `max_candidates`, M = `max_machines`: `candidate` (K, 22), the columns
-        `CANDIDATE_FIELDS`; `candidate_mask` (K,), 1 where a candidate exists; `machine` (M, 10), the
-        columns `MACHINE_FIELDS`; `machine_mask` (M,); `shop` (10,), the entries `SHOP_FIELDS`;
+        `CANDIDATE_FIELDS`; `candidate_mask` (K,), 1 where a candidate exists; `machine` (M, 10),
+        the columns `MACHINE_FIELDS`; `machine_mask` (M,); `shop` (10,), the entries `SHOP_FIELDS`;
         `next_edge` int64 (2, K): edge i leads from a candidate's row to the row of its next
         machine; `next_edge_mask` (K,), 1 where an edge exists; `action_mask` (K,).
 
