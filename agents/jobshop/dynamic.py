@@ -102,40 +102,41 @@ class Reference:
     """How the rule fared in an episode: what an agent in the same one is compared with."""
 
     def __init__(self, run: DynamicJobShop, rule: str, objective: Objective) -> None:
-        self._objective = objective
-        self._done, self._times = _progress(run, policy(rule))
+        self._objective: Objective = objective
+        self._times, self._ends = _expected_ends(run, policy(rule))
         self._run = run
 
-    def lead(self, run: DynamicJobShop) -> float:
-        """By how much another run in the same episode is better off, as far as it has come.
+    def lead(self, run: DynamicJobShop, decision: DispatchDecision | None) -> float:
+        """By how much another run in the same episode is better off than the rule was by then.
 
-        If time counts: when the rule had done as much work, less the time now. Otherwise what the
-        jobs had cost by now under the rule, less what they cost here. Both are, in the end, by how
-        much the objective is less.
+        For the makespan, by how much earlier it can be over at best, by plan; for other objectives,
+        by how much less the jobs have cost. In the end both are by how much the objective is less.
+
+        Args:
+            decision: that is due in that run; None: it is over.
         """
+        now = np.inf if decision is None else decision.time
         if self._objective == "makespan":
-            return float(np.interp(run.work_done(), self._done, self._times)) - run.clock.now
-        over = np.isfinite(run.log["done"]).all()
-        now = np.inf if over else run.clock.now
+            end = run.clock.now if decision is None else decision.time + decision.horizon
+            return float(np.interp(now, self._times, self._ends)) - end
         return cost(self._run, self._objective, now) - cost(run, self._objective, now)
 
 
-def _progress(run: DynamicJobShop, chosen: Policy) -> tuple[np.ndarray, np.ndarray]:
-    """Work done at each decision of a run and in the end, and when; what is lost by breakdowns was
-    done when it was done first."""
-    points = [(0.0, 0.0)]
+def _expected_ends(run: DynamicJobShop, chosen: Policy) -> tuple[np.ndarray, np.ndarray]:
+    """When the decisions of a run are due and when it is over, and when it could then be over."""
+    points = []
     while (decision := run.next_decision()) is not None:
-        points.append((run.work_done(), run.clock.now))
+        points.append((decision.time, decision.time + decision.horizon))
         run.decide(chosen(decision))
-    points.append((run.work_done(), run.clock.now))
-    done, times = np.array(points).T
-    return np.maximum.accumulate(done), times
+    points.append((run.clock.now, run.clock.now))
+    times, ends = np.array(points).T
+    return times, ends
 
 
 def cost(run: DynamicJobShop, objective: Objective, now: float = np.inf) -> float:
-    """The objective of a run that has come as far as `now` or further."""
+    """The objective of a run that is over, or what jobs had cost by `now`."""
     if objective == "makespan":
-        return float(min(run.clock.now, now))
+        return run.clock.now
     log = run.log
     since = log["release"] if objective == "flow" else log["due"]
     spent = np.maximum(np.minimum(log["done"], now) - since, 0.0)
@@ -168,7 +169,7 @@ class DynamicTrainingEnv(DynamicJobShopEnv):
         return world.draw(episode)
 
     def score(self) -> float:
-        return self._reference.lead(self.simulation) / self.simulation.mean_duration
+        return self._reference.lead(self.simulation, self.decision) / self.simulation.mean_duration
 
     def encode(self, decision: DispatchDecision) -> dict[str, np.ndarray]:
         return self._encode.encode(decision, self.mask)

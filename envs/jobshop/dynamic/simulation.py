@@ -175,18 +175,6 @@ class DynamicJobShop:
         come = self.shop.release <= self.clock.now
         return float((self._plan.weight * np.where(come, np.maximum(late, 0), 0)).sum())
 
-    def work_done(self) -> float:
-        """Planned work of what was done so far and of what is under way; it is lost and done anew
-        where operations begin once more after a repair."""
-        now = self.clock.now
-        to_come = self._plan.work[self.shop.release > now].sum()
-        begun = sum(
-            self._duration[m.option] - m.planned_left_at(now)
-            for m in self._machines
-            if m.option >= 0
-        )
-        return float(self._plan.work.sum() - to_come - self._work_in_system + begun)
-
     def unfinished(self) -> list[tuple[int, int]]:
         """(job, operation) of jobs that have come: the operation that each waits for or is in."""
         come = np.flatnonzero((self.shop.release <= self.clock.now) & np.isinf(self._done))
