@@ -78,13 +78,13 @@ class DynamicJobShopEnv(
 
     | Key             | Shape   | Range     | Content                                    | Padding |
     |-----------------|---------|-----------|--------------------------------------------|---------|
-    | `candidate`     | (K, 12) | [-10, 10] | a row per job that waits for the machine   | 0       |
+    | `candidate`     | (K, 22) | [-10, 10] | a row per job that waits for the machine   | 0       |
     | `candidate_mask`| (K,)    | {0, 1}    | 1 where a candidate exists                 | 0       |
-    | `machine`       | (M, 6)  | [0, 10]   | a row per machine                          | 0       |
+    | `machine`       | (M, 10) | [0, 10]   | a row per machine                          | 0       |
     | `machine_mask`  | (M,)    | {0, 1}    | 1 where a machine exists                   | 0       |
     | `next_edge`     | (2, K)  | rows      | candidate, and its next machine            | 0       |
     | `next_edge_mask`| (K,)    | {0, 1}    | 1 where there is such an edge              | 0       |
-    | `shop`          | (4,)    | [0, 10]   | the shop as a whole                        |         |
+    | `shop`          | (10,)   | [0, 10]   | the shop as a whole                        |         |
     | `action_mask`   | (K,)    | {0, 1}    | 1 where an action is legal                 | 0       |
 
     Candidates are in the order of their numbers; of more than K, those that have waited longest
@@ -105,6 +105,18 @@ class DynamicJobShopEnv(
     | 9 `has_next`          | 1 if the operation is not its last                     | 1         |
     | 10 `next_work`        | planned work that waits for or is on its next machine  | 20        |
     | 11 `next_up`          | 1 if that machine is not broken                        | 1         |
+    | 12 `tail_per_duration`| `tail` per `duration`                                  | 20        |
+    | 13 `slack_to_horizon` | horizon less the job's work                            | 20        |
+    | 14 `excess_if_first`  | by how much another job would exceed the horizon if it |           |
+    |                       | had to wait for this one; of the others the greatest   | 20        |
+    | 15 `tail_lead`        | `tail` less the longest of the others                  | 20        |
+    | 16 `duration_lead`    | `duration` less the shortest of the others             | 1         |
+    | 17 `next_duration`    | planned duration of the job's next operation           | 1         |
+    | 18 `next_free_after`  | until its next machine is free, less `duration`        | 4         |
+    | 19 `next_share`       | `share` of its next machine                            | 1         |
+    | 20 `comes_tail_lead`  | tail of the job that comes to this machine next, less  |           |
+    |                       | `tail`; 0 if nothing comes                             | 20        |
+    | 21 `comes_after`      | until that job comes, less `duration`; 0 likewise      | 4         |
 
     | Column of `machine` | Raw value                                                | Reference |
     |---------------------|----------------------------------------------------------|-----------|
@@ -114,6 +126,10 @@ class DynamicJobShopEnv(
     | 3 `queue_work`      | planned work of what waits for it                        | 20        |
     | 4 `queue_length`    | jobs that wait for it                                    | 20        |
     | 5 `deciding`        | 1 if it is the one that chooses                          | 1         |
+    | 6 `load`            | planned work of the jobs in the shop that it may begin   | 20        |
+    | 7 `share`           | what it needs for them and to be free, per horizon       | 1         |
+    | 8 `comes`           | 1 if a job under way elsewhere goes to it afterwards     | 1         |
+    | 9 `comes_in`        | until the first of these comes; 0 if none does           | 4         |
 
     | Entry of `shop`      | Raw value                                               | Reference |
     |----------------------|---------------------------------------------------------|-----------|
@@ -121,6 +137,16 @@ class DynamicJobShopEnv(
     | 1 `jobs_in_system`   | jobs that were released and are not done                | 40        |
     | 2 `work_per_machine` | planned work of their operations that are not done      | 40        |
     | 3 `share_up`         | share of machines that are not broken                   | 1         |
+    | 4 `horizon`          | time that the jobs in the shop need at least, by plan   | 40        |
+    | 5 `work_share`       | `work_per_machine` per horizon                          | 1         |
+    | 6 `load`             | of the machine that chooses                             | 20        |
+    | 7 `load_share`       | the same per horizon                                    | 1         |
+    | 8 `comes`            | of the machine that chooses                             | 1         |
+    | 9 `comes_in`         | of the machine that chooses                             | 4         |
+
+    The horizon is the longest job's work or the busiest machine's, whichever is more. Until a
+    machine is free or a job comes is what is planned; if a machine is down, plus the mean time of a
+    repair.
 
     After the last decision everything is 0 but `action_mask`, which stays as it was.
 

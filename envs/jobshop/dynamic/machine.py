@@ -14,6 +14,8 @@ class Machine:
         number: from 0.
         queue: the options that could begin on it, in rising order, which is that of their jobs.
         queue_work: planned work of these.
+        load: planned work of jobs in the shop that it may still begin, whether they are here yet or
+            not; of what others could do as well, an equal share.
         option: that it has begun; -1: it is idle.
         up: it is not broken.
         down_since: when it failed, if it is not up.
@@ -27,6 +29,7 @@ class Machine:
     number: int
     queue: list[int] = field(default_factory=list)
     queue_work: float = 0.0
+    load: float = 0.0
     option: int = -1
     up: bool = True
     down_since: float = 0.0

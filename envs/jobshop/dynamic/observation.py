@@ -11,13 +11,20 @@ with a field beside it that says so.
 """
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
 from makespan.envs.jobshop.dynamic.decision import DispatchDecision
 
+VERSION = 1
+"""Goes up when a trained network would see something else."""
+
 LIMIT = 10.0
 """Bound of every field; what would be beyond is cut."""
+
+NOTHING = 1e-9
+"""Stands for no time, where it is divided by."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,16 @@ CANDIDATE_FIELDS = (
     Field("has_next", 1),
     Field("next_work", 20),
     Field("next_up", 1),
+    Field("tail_per_duration", 20),
+    Field("slack_to_horizon", 20),
+    Field("excess_if_first", 20),
+    Field("tail_lead", 20),
+    Field("duration_lead", 1),
+    Field("next_duration", 1),
+    Field("next_free_after", 4),
+    Field("next_share", 1),
+    Field("comes_tail_lead", 20),
+    Field("comes_after", 4),
 )
 """Columns of `candidate`."""
 
@@ -56,6 +73,10 @@ MACHINE_FIELDS = (
     Field("queue_work", 20),
     Field("queue_length", 20),
     Field("deciding", 1),
+    Field("load", 20),
+    Field("share", 1),
+    Field("comes", 1),
+    Field("comes_in", 4),
 )
 """Columns of `machine`."""
 
@@ -64,6 +85,12 @@ SHOP_FIELDS = (
     Field("jobs_in_system", 40),
     Field("work_per_machine", 40),
     Field("share_up", 1),
+    Field("horizon", 40),
+    Field("work_share", 1),
+    Field("load", 20),
+    Field("load_share", 1),
+    Field("comes", 1),
+    Field("comes_in", 4),
 )
 """Entries of `shop`."""
 
@@ -99,9 +126,9 @@ class Encoder:
     def encode(self, decision: DispatchDecision, mask: np.ndarray) -> dict[str, np.ndarray]:
         """New arrays, float32 but for `next_edge`, all 0 where there is nothing to show.
 
-        With K = `max_candidates`, M = `max_machines`: `candidate` (K, 12), the columns
-        `CANDIDATE_FIELDS`; `candidate_mask` (K,), 1 where a candidate exists; `machine` (M, 6), the
-        columns `MACHINE_FIELDS`; `machine_mask` (M,); `shop` (4,), the entries `SHOP_FIELDS`;
+        With K = `max_candidates`, M = `max_machines`: `candidate` (K, 22), the columns
+        `CANDIDATE_FIELDS`; `candidate_mask` (K,), 1 where a candidate exists; `machine` (M, 10),
+        the columns `MACHINE_FIELDS`; `machine_mask` (M,); `shop` (10,), the entries `SHOP_FIELDS`;
         `next_edge` int64 (2, K): edge i leads from a candidate's row to the row of its next
         machine; `next_edge_mask` (K,), 1 where an edge exists; `action_mask` (K,).
 
@@ -157,7 +184,7 @@ class Encoder:
 
 
 def _candidates(decision: DispatchDecision) -> np.ndarray:
-    """float64 (C, 12): the raw values of `CANDIDATE_FIELDS`."""
+    """float64 (C, 22): the raw values of `CANDIDATE_FIELDS`."""
     time, unit, following = decision.time, decision.mean_duration, decision.next_machine
     has_due, has_next = np.isfinite(decision.due), following >= 0
     columns = (
@@ -173,13 +200,46 @@ def _candidates(decision: DispatchDecision) -> np.ndarray:
         has_next,
         decision.next_work / unit,
         has_next & decision.up[following],
+        *_comparisons(decision),
     )
     return np.array(columns, np.float64).T
 
 
+def _comparisons(decision: DispatchDecision) -> tuple[np.ndarray, ...]:
+    """The raw values of `CANDIDATE_FIELDS` that set a candidate against the others, against what
+    the shop needs at least, and against the job that comes next."""
+    unit, horizon = decision.mean_duration, decision.horizon
+    duration, tail, following = decision.duration, decision.tail, decision.next_machine
+    has_next = following >= 0
+    comes_in = decision.comes_in[decision.machine]
+    comes = np.float64(comes_in < inf)
+    return (
+        tail / np.maximum(duration, NOTHING * unit),
+        (horizon - decision.remaining) / unit,
+        (duration + _greatest_other(decision.remaining) - horizon) / unit,
+        (tail - _greatest_other(tail)) / unit,
+        (duration + _greatest_other(-duration)) / unit,
+        decision.next_duration / unit,
+        np.where(has_next, decision.free_in[following] - duration, 0.0) / unit,
+        np.where(has_next, decision.busy_for[following], 0.0) / max(horizon, NOTHING),
+        comes * (decision.comes_tail[decision.machine] - tail) / unit,
+        (comes_in - duration) / unit if comes else np.zeros(len(duration)),
+    )
+
+
+def _greatest_other(values: np.ndarray) -> np.ndarray:
+    """Of each entry: the greatest of the others; the entry itself if there is none."""
+    if len(values) == 1:
+        return values
+    second, first = np.partition(values, -2)[-2:]
+    others = np.full(len(values), first)
+    others[values.argmax()] = second
+    return others
+
+
 def _machines(decision: DispatchDecision) -> np.ndarray:
-    """float64 (M, 6): the raw values of `MACHINE_FIELDS`."""
-    unit = decision.mean_duration
+    """float64 (M, 10): the raw values of `MACHINE_FIELDS`."""
+    unit, comes = decision.mean_duration, np.isfinite(decision.comes_in)
     columns = (
         decision.up,
         decision.down_for / unit,
@@ -187,13 +247,30 @@ def _machines(decision: DispatchDecision) -> np.ndarray:
         decision.queue_work / unit,
         decision.queue_length,
         np.arange(len(decision.up)) == decision.machine,
+        decision.load / unit,
+        decision.busy_for / max(decision.horizon, NOTHING),
+        comes,
+        np.where(comes, decision.comes_in, 0.0) / unit,
     )
     return np.array(columns, np.float64).T
 
 
 def _shop(decision: DispatchDecision) -> np.ndarray:
-    """float64 (4,): the raw values of `SHOP_FIELDS`."""
-    per_machine = decision.work_in_system / (decision.mean_duration * len(decision.up))
-    return np.array(
-        (len(decision.job), decision.jobs_in_system, per_machine, decision.up.mean()), np.float64
+    """float64 (10,): the raw values of `SHOP_FIELDS`."""
+    unit, horizon, machine = decision.mean_duration, decision.horizon, decision.machine
+    per_machine = decision.work_in_system / len(decision.up)
+    load, comes_in = float(decision.load[machine]), float(decision.comes_in[machine])
+    comes = comes_in < inf
+    entries = (
+        len(decision.job),
+        decision.jobs_in_system,
+        per_machine / unit,
+        decision.up.mean(),
+        horizon / unit,
+        per_machine / max(horizon, NOTHING),
+        load / unit,
+        load / max(horizon, NOTHING),
+        comes,
+        comes_in / unit if comes else 0.0,
     )
+    return np.array(entries, np.float64)

@@ -65,6 +65,11 @@ class Plan:
         return np.add.reduceat(self.duration, self.shop.first_option[:-1]) / options
 
     @cached_property
+    def share(self) -> np.ndarray:
+        """float64: of its operation's work, were the options equally likely."""
+        return self.duration / np.diff(self.shop.first_option)[self.operation]
+
+    @cached_property
     def work(self) -> np.ndarray:
         """float64 (jobs,)."""
         return np.add.reduceat(self.mean, self.shop.first_operation[:-1])
@@ -89,6 +94,12 @@ class Plan:
     def due(self) -> np.ndarray:
         """float64 (jobs,): inf where there is none."""
         return np.where(self.shop.due == NEVER, np.inf, self.shop.due.astype(np.float64))
+
+    @cached_property
+    def next_duration(self) -> np.ndarray:
+        """float64: of the job's following operation; 0: there is none."""
+        following = np.minimum(self.operation + 1, self.shop.operations - 1)
+        return np.where(self.operations_left > 1, self.mean[following], 0.0)
 
     @cached_property
     def next_machine(self) -> np.ndarray:

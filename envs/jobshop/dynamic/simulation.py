@@ -80,7 +80,9 @@ class DynamicJobShop:
         self.mean_duration = float(plan.duration.mean()) or 1.0
         self._next_operation = shop.first_operation[:-1].tolist()
         self._end_operation = shop.first_operation[1:].tolist()
+        self._share, self._tail = plan.share.tolist(), plan.tail.tolist()
         self._ready = np.zeros(shop.jobs)
+        self._remaining = np.zeros(shop.jobs)
         self._done = np.full(shop.jobs, np.inf)
         self._unfinished = shop.jobs
         self._in_system, self._work_in_system = 0, 0.0
@@ -209,7 +211,15 @@ class DynamicJobShop:
                 yield self.clock.timeout(wait)
             self._in_system += 1
             self._work_in_system += float(self._plan.work[job])
+            self._add_loads(job)
             self._queue_up(job)
+
+    def _add_loads(self, job: int) -> None:
+        """The job will come to these machines."""
+        operations = slice(self._next_operation[job], self._end_operation[job] + 1)
+        options = self._first_option[operations]
+        for option in range(options[0], options[-1]):
+            self._machines[self._machine_of[option]].load += self._share[option]
 
     def _break_down(
         self, machine: Machine, downtimes: Downtimes
@@ -243,7 +253,9 @@ class DynamicJobShop:
         """The operation of that option begins, and waits nowhere else."""
         operation = self.operation(option)
         for other in range(self._first_option[operation], self._first_option[operation + 1]):
-            self._machines[self._machine_of[other]].leave(other, self._duration[other])
+            able = self._machines[self._machine_of[other]]
+            able.leave(other, self._duration[other])
+            able.load -= self._share[other]
         machine.option = option
         machine.left = float(self._true[option])
         machine.planned_left = self._duration[option]
@@ -267,6 +279,7 @@ class DynamicJobShop:
             self._queue_up(job)
         else:
             self._done[job] = self.clock.now
+            self._remaining[job] = 0.0
             self._unfinished -= 1
             self._in_system -= 1
 
@@ -278,7 +291,9 @@ class DynamicJobShop:
         """The job waits for its next operation, at every machine that could do it."""
         self._ready[job] = self.clock.now
         operation = self._next_operation[job]
-        for option in range(self._first_option[operation], self._first_option[operation + 1]):
+        first = self._first_option[operation]
+        self._remaining[job] = self._mean[operation] + self._tail[first]
+        for option in range(first, self._first_option[operation + 1]):
             self._machines[self._machine_of[option]].join(option, self._duration[option])
 
     # Decisions.
@@ -294,6 +309,8 @@ class DynamicJobShop:
         plan, now, machines = self._plan, self.clock.now, self._machines
         options = np.array(machine.queue)
         jobs = plan.job[options]
+        free_in = [self._free_in(m) for m in machines]
+        comes_in, comes_tail = self._next_to_come(free_in)
         return DispatchDecision(
             time=now,
             machine=machine.number,
@@ -308,15 +325,55 @@ class DynamicJobShop:
             due=plan.due[jobs],
             weight=plan.weight[jobs],
             next_machine=self._next_machines(options),
+            next_duration=plan.next_duration[options],
             up=np.array([m.up for m in machines]),
             down_for=np.array([0.0 if m.up else now - m.down_since for m in machines]),
             left=np.array([m.planned_left_at(now) for m in machines]),
             queue_work=np.array([m.queue_work for m in machines]),
             queue_length=np.array([len(m.queue) for m in machines]),
+            free_in=np.array(free_in),
+            load=np.array([max(m.load, 0.0) for m in machines]),
+            comes_in=comes_in,
+            comes_tail=comes_tail,
+            longest=self._longest(free_in),
             jobs_in_system=self._in_system,
             work_in_system=self._work_in_system,
             mean_duration=self.mean_duration,
         )
+
+    def _free_in(self, machine: Machine) -> float:
+        """When it is expected to be done with what it has begun, from now.
+
+        How long it has been down says nothing: repairs are exponential, those to come as well.
+        """
+        repair = 0.0 if machine.up else self.conditions.mean_repair
+        return repair + machine.planned_left_at(self.clock.now)
+
+    def _next_to_come(self, free_in: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        """`comes_in` and `comes_tail` of a `DispatchDecision`."""
+        comes_in = np.full(len(self._machines), np.inf)
+        comes_tail = np.zeros(len(self._machines))
+        for machine, wait in zip(self._machines, free_in, strict=True):
+            for option in self._following(machine.option):
+                there = self._machine_of[option]
+                if wait < comes_in[there]:
+                    comes_in[there], comes_tail[there] = wait, self._tail[option]
+        return comes_in, comes_tail
+
+    def _following(self, option: int) -> range:
+        """The options of the operation that follows in the job."""
+        if option < 0 or self._plan.operations_left[option] == 1:
+            return range(0)
+        following = self.operation(option) + 1
+        return range(self._first_option[following], self._first_option[following + 1])
+
+    def _longest(self, free_in: list[float]) -> float:
+        """`longest` of a `DispatchDecision`."""
+        remaining = self._remaining.copy()
+        for machine, wait in zip(self._machines, free_in, strict=True):
+            if machine.option >= 0:
+                remaining[self._plan.job[machine.option]] = wait + self._tail[machine.option]
+        return float(remaining.max())
 
     def _next_machines(self, options: np.ndarray) -> np.ndarray:
         """int64: where the job of each option goes afterwards; -1: it is done."""

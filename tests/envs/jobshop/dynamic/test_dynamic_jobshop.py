@@ -99,6 +99,10 @@ def test_a_decision_shows_the_shop_as_a_dispatcher_sees_it():
     assert decision.queue_work.tolist() == [6.0, 6.0, 0.0]
     assert decision.queue_length.tolist() == [2, 1, 0]
     assert decision.next_work.tolist() == [6.0, 6.0]
+    assert decision.next_duration.tolist() == [3.0, 5.0]
+    assert decision.load.tolist() == [13.0, 14.0, 1.0]
+    assert decision.comes_in.tolist() == [np.inf, np.inf, np.inf]
+    assert (decision.longest, decision.horizon) == (13.0, 14.0)  # job 2, and machine 1
     assert (decision.jobs_in_system, decision.work_in_system) == (3, 28.0)
     assert decision.mean_duration == 28 / 7
 
@@ -113,6 +117,32 @@ def test_what_a_machine_has_left_is_what_was_planned():
         run.decide(0)
     assert left == [(0.0, [10.0, 0.0]), (4.0, [7.0, 0.0])]  # interrupted at 3
     assert down_for == [1.0, 0.0]
+
+
+def test_what_comes_next_is_expected_after_a_mean_repair():
+    shop = JobShop.of([[(0, 10), (1, 3), (2, 2)], [(1, 4)], [(1, 4)], [(1, 4)]])
+    run = DynamicJobShop(shop, Conditions(mean_repair=6.0), downtimes=[[(3, 9)], [], []])
+    decision = run.next_decision()
+    assert decision is not None
+    assert decision.free_in.tolist() == [10.0, 0.0, 0.0]
+    assert decision.comes_in.tolist() == [np.inf, 10.0, np.inf]
+    assert decision.comes_tail.tolist() == [0.0, 2.0, 0.0]
+    assert (decision.longest, decision.horizon) == (15.0, 15.0)
+    run.decide(0)
+    decision = run.next_decision()  # at 4: 7 are left of job 0, and its machine is down
+    assert decision is not None
+    assert decision.free_in.tolist() == [13.0, 0.0, 0.0]
+    assert decision.comes_in.tolist() == [np.inf, 13.0, np.inf]
+    assert decision.load.tolist() == [0.0, 11.0, 2.0]
+    assert (decision.longest, decision.horizon) == (18.0, 18.0)
+
+
+def test_what_several_machines_can_do_counts_in_equal_shares():
+    jobs = [[[(0, 1)], [(1, 4), (2, 6)]], [[(0, 2)]], [[(1, 9)]]]
+    decision = DynamicJobShop(JobShop.flexible(jobs)).next_decision()
+    assert decision is not None
+    assert decision.load.tolist() == [3.0, 2.0 + 9.0, 3.0]
+    assert decision.next_duration.tolist() == [5.0, 0.0]
 
 
 def test_a_choice_of_machines_is_a_choice_of_what_an_idle_one_does():
@@ -273,6 +303,12 @@ repeating = st.builds(
 )
 
 
+def planned_mean(shop: JobShop, option: int) -> float:
+    """Of the options of the operation that the option is one of."""
+    last = int(np.searchsorted(shop.first_option, option, side="right"))
+    return float(shop.duration[shop.first_option[last - 1] : shop.first_option[last]].mean())
+
+
 @settings(deadline=None, max_examples=150)
 @given(
     shop=shops(),
@@ -281,7 +317,11 @@ repeating = st.builds(
     rule=st.sampled_from(sorted(POLICIES)),
 )
 def test_every_run_can_be(shop: JobShop, conditions: Conditions, seed: int, rule: str):
-    run = simulate(DynamicJobShop(shop, conditions, seed), policy(rule, seed))
+    run, chosen = DynamicJobShop(shop, conditions, seed), policy(rule, seed)
+    while (decision := run.next_decision()) is not None:
+        begun = sum(planned_mean(shop, option) for _, option, _ in run.begun())
+        assert decision.load.sum() + begun == pytest.approx(decision.work_in_system)
+        run.decide(chosen(decision))
     schedule = run.schedule()
     schedule.validate()
     np.testing.assert_allclose(schedule.done, run.log["done"])

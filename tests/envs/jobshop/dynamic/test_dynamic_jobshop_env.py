@@ -12,7 +12,12 @@ from makespan.agents.graph.declaration import Edges, GraphDeclaration, Nodes, sh
 from makespan.baselines.jobshop.dynamic_rules import policy
 from makespan.envs.jobshop.dynamic import DynamicJobShop
 from makespan.envs.jobshop.dynamic.env import DynamicJobShopEnv
-from makespan.envs.jobshop.dynamic.observation import CANDIDATE_FIELDS, MACHINE_FIELDS, Encoder
+from makespan.envs.jobshop.dynamic.observation import (
+    CANDIDATE_FIELDS,
+    MACHINE_FIELDS,
+    SHOP_FIELDS,
+    Encoder,
+)
 from makespan.traces.jobshop import JobShop, benchmark
 from makespan.traces.jobshop.arrivals import with_due_dates
 
@@ -107,22 +112,58 @@ def test_a_decision_is_shown_in_mean_durations():
         return np.sign(values) * np.expm1(np.abs(values))
 
     np.testing.assert_allclose(
-        raw("candidate", CANDIDATE_FIELDS)[:2],
+        raw("candidate", CANDIDATE_FIELDS)[:2, :12],
         [
             [1, 3 / 4, 1, 2, 0, 0, 23 / 4, 1, 1, 1, 6 / 4, 1],
             [1 / 2, 6 / 4, 1 / 2, 3, 0, 0, 12 / 4, 1, 0.5, 1, 6 / 4, 1],
         ],
         rtol=1e-5,
     )
+    # Machine 1 is busiest, for 14. If job 0 is first, job 1 is done at 12.
+    np.testing.assert_allclose(
+        raw("candidate", CANDIDATE_FIELDS)[:2, 12:],
+        [
+            [3 / 4, 7 / 4, -2 / 4, -3 / 4, 2 / 4, 3 / 4, -1, 1, 0, 0],
+            [3, 6 / 4, -5 / 4, 3 / 4, -2 / 4, 5 / 4, -2 / 4, 1, 0, 0],
+        ],
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        raw("shop", SHOP_FIELDS),
+        [2, 3, 7 / 3, 1, 14 / 4, 2 / 3, 13 / 4, 13 / 14, 0, 0],
+        rtol=1e-5,
+    )
     np.testing.assert_allclose(
         raw("machine", MACHINE_FIELDS),
-        [[1, 0, 0, 6 / 4, 2, 1], [1, 0, 0, 6 / 4, 1, 0], [1, 0, 0, 0, 0, 0]],
+        [
+            [1, 0, 0, 6 / 4, 2, 1, 13 / 4, 13 / 14, 0, 0],
+            [1, 0, 0, 6 / 4, 1, 0, 14 / 4, 1, 0, 0],
+            [1, 0, 0, 0, 0, 0, 1 / 4, 1 / 14, 0, 0],
+        ],
         rtol=1e-5,
     )
     assert shown["candidate_mask"].tolist() == shown["action_mask"].tolist() == [1, 1, 0, 0]
     assert shown["next_edge"].tolist() == [[0, 1, 0, 0], [1, 1, 0, 0]]
     assert shown["next_edge_mask"].tolist() == [1, 1, 0, 0]
     assert not shown["candidate"][2:].any()
+
+
+def test_a_job_that_comes_is_set_against_the_candidates():
+    shop = JobShop.of([[(0, 10), (1, 3), (2, 2)], [(1, 5)], [(1, 4), (2, 6)]])  # mean duration 5
+    decision = DynamicJobShop(shop, downtimes=[[(3, 5)], [], []]).next_decision()
+    assert decision is not None
+    encoder = Encoder(2, 3)
+    shown = encoder.encode(decision, encoder.mask(decision))
+    names = [field.name for field in CANDIDATE_FIELDS]
+    for name, reference, values in (
+        ("comes_tail_lead", 20, [2 / 5, -4 / 5]),
+        ("comes_after", 4, [1, 6 / 5]),
+    ):
+        expected = np.sign(values) * np.log1p(np.abs(values)) / np.log1p(reference)
+        column = shown["candidate"][:, names.index(name)]
+        np.testing.assert_allclose(column, expected, rtol=1e-5)
+    assert shown["machine"][:, 8].tolist() == [0, 1, 0]  # job 0 comes to machine 1 at 10
+    np.testing.assert_allclose(shown["machine"][:, 9], [0, np.log1p(2) / np.log1p(4), 0], rtol=1e-5)
 
 
 def test_the_unit_of_time_does_not_matter():
@@ -180,7 +221,7 @@ def test_an_observation_is_a_graph():
         actions="candidate",
     )
     observation, _ = make().reset(seed=0)
-    assert graph.widths(shapes_of(observation)) == {"candidate": 12, "machine": 6, "shop": 4}
+    assert graph.widths(shapes_of(observation)) == {"candidate": 22, "machine": 10, "shop": 10}
     exists = observation["next_edge_mask"] > 0
     rows, machines = observation["next_edge"][:, exists]
     assert observation["candidate_mask"][rows].all()
