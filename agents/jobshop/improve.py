@@ -127,7 +127,7 @@ class ImproveTrainingEnv(JobShopImproveEnv):
         boxes |= {name: boxes[arcs] for arcs, name in BACK.items()}
         boxes["merit"] = spaces.Box(-LIMIT, LIMIT, (moves, 2), np.float32)
         boxes["prior"] = spaces.Box(-PRIOR_LIMIT, PRIOR_LIMIT, (moves,), np.float32)
-        self.observation_space = spaces.Dict(boxes)
+        self.observation_space: spaces.Space[Any] = spaces.Dict(boxes)
 
     def score(self) -> float:
         return -self.simulation.best.makespan / max(self.simulation.begun, 1)
