@@ -364,6 +364,13 @@ def estimate(graph, head, tail, first, second):
 
 
 @kernel
+def estimates_of(graph, head, tail, moves, estimates):
+    """Fill `estimates` with that of each of the moves."""
+    for k in range(len(moves)):
+        estimates[k] = estimate(graph, head, tail, moves[k, 0], moves[k, 1])
+
+
+@kernel
 def _ready(graph, head, operation):
     """When its job is there for it."""
     return max(graph.release[operation], _end(graph, head, graph.job_before[operation]))

@@ -74,11 +74,11 @@ class JobShopImproveEnv(SchedulingEnv[LocalSearch, SwapDecision, dict[str, np.nd
     | `job_arc_mask`     | (N,)   | {0, 1}    | 1 where there is a next one                      |
     | `machine_arcs`     | (2, N) | [0, N]    | an operation, and the next one on its machine    |
     | `machine_arc_mask` | (N,)   | {0, 1}    | 1 where there is a next one                      |
-    | `move`             | (M, 3) | [-10, 10] | one row per pair, see below                      |
+    | `move`             | (M, 5) | [-10, 10] | one row per pair, see below                      |
     | `move_first`       | (2, M) | [0, max]  | of a pair the operation in front, and the pair   |
     | `move_second`      | (2, M) | [0, max]  | of a pair the operation behind, and the pair     |
     | `move_mask`        | (M,)   | {0, 1}    | 1 where a pair exists, tabu or not               |
-    | `search`           | (3,)   | [0, 10]   | the search so far                                |
+    | `search`           | (4,)   | [0, 10]   | the search so far                                |
     | `action_mask`      | (M,)   | {0, 1}    | 1 where an action is legal                       |
 
     Padding is 0 everywhere. The upper bound of `move_first` and `move_second` is the greater of N
@@ -96,12 +96,15 @@ class JobShopImproveEnv(SchedulingEnv[LocalSearch, SwapDecision, dict[str, np.nd
     | 0 `change`            | estimate of the change of the makespan, never above it              |
     | 1 `is_first_pair`     | 1 if these are the first two of a block; they may also be the last  |
     | 2 `tabu`              | 1 if it would undo the last swap and others are there               |
+    | 3 `recency`           | exp(-k / 10) if the two changed places last k steps ago; 0 if never |
+    | 4 `times`             | log(1 + k) if they did k times                                      |
 
     | Entry of `search`     | Meaning                                                             |
     |-----------------------|---------------------------------------------------------------------|
     | 0 `makespan`          | of the schedule                                                     |
     | 1 `best`              | the shortest so far                                                 |
     | 2 `left`              | share of the steps that is left                                     |
+    | 3 `idle`              | steps since the shortest was found, in hundreds                     |
 
     The change is that of the longest path through either of the two. After the last decision
     everything is 0 but `action_mask`, which stays as it was.

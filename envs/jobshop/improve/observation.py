@@ -8,7 +8,7 @@ cut at `LIMIT`.
 import numpy as np
 
 from makespan.envs.core.compiled import kernel
-from makespan.envs.jobshop.critical import NONE, estimate
+from makespan.envs.jobshop.critical import NONE
 from makespan.envs.jobshop.improve.search import SwapDecision
 
 LIMIT = 10.0
@@ -17,10 +17,16 @@ LIMIT = 10.0
 OPERATION_FIELDS = ("duration", "earliest_start", "latest_start", "on_path")
 """Columns of `operation`."""
 
-MOVE_FIELDS = ("change", "is_first_pair", "tabu")
+RECENT = 10.0
+"""Steps in which the recency of a swap falls to 1/e; a memory of some 8 is usual in tabu search."""
+
+MOVE_FIELDS = ("change", "is_first_pair", "tabu", "recency", "times")
 """Columns of `move`."""
 
-SEARCH_FIELDS = ("makespan", "best", "left")
+IDLE = 100.0
+"""Unit of the steps since the shortest makespan was found."""
+
+SEARCH_FIELDS = ("makespan", "best", "left", "idle")
 """Entries of `search`."""
 
 
@@ -85,14 +91,15 @@ class Encoder:
         _show_arcs(
             graph.machine_after, observation["machine_arcs"], observation["machine_arc_mask"]
         )
-        _show_moves(graph, *times, moves, decision.action_mask, decision.path, observation["move"])
+        _show_moves(decision, observation["move"][: len(moves)])
+        _show_first_pairs(graph, moves, decision.path, observation["move"])
         numbers = np.arange(len(moves))
         for k, name in enumerate(("move_first", "move_second")):
             observation[name][0, : len(moves)] = moves[:, k]
             observation[name][1, : len(moves)] = numbers
         observation["move_mask"][: len(moves)] = 1
         left = decision.left / (decision.left + decision.time)
-        shares = (selection.makespan / begun, decision.best / begun, left)
+        shares = (selection.makespan / begun, decision.best / begun, left, decision.idle / IDLE)
         observation["search"][:] = np.minimum(shares, LIMIT)
         return observation
 
@@ -117,13 +124,17 @@ def _show_arcs(after, arcs, mask):
             arcs[0, k], arcs[1, k], mask[k] = k, after[k], 1
 
 
+def _show_moves(decision: SwapDecision, out: np.ndarray) -> None:
+    """All columns but the second, of as many moves as there are rows."""
+    change = (decision.estimates - decision.selection.makespan) / max(decision.begun, 1)
+    recency = np.where(decision.since == NONE, 0, np.exp(-decision.since / RECENT))
+    columns = (change, ~decision.action_mask, recency, np.log1p(decision.times))
+    for column, values in zip((0, 2, 3, 4), columns, strict=True):
+        out[:, column] = np.clip(values[: len(out)], -LIMIT, LIMIT)
+
+
 @kernel
-def _show_moves(graph, head, tail, makespan, begun, moves, allowed, path, out):
-    for k in range(len(moves)):
-        first, second = moves[k]
-        change = (estimate(graph, head, tail, first, second) - makespan) / begun
-        out[k, 0] = min(max(change, -LIMIT), LIMIT)
-        out[k, 2] = not allowed[k]
+def _show_first_pairs(graph, moves, path, out):
     at = 0
     for k in range(len(moves)):
         while path[at] != moves[k, 0]:

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import simpy
 
-from makespan.envs.jobshop.critical import NONE, Selection, makespans_of
+from makespan.envs.jobshop.critical import NONE, Selection, estimates_of, makespans_of
 from makespan.envs.jobshop.schedule import Schedule
 
 
@@ -24,6 +24,10 @@ class SwapDecision:
         best: the shortest makespan so far.
         begun: the makespan at the start.
         left: steps, this one included.
+        since: int64 (actions,): how many steps ago the two changed places last, 1 being the step
+            before this one; `NONE` if they never did. The swap would undo that one.
+        times: int64 (actions,): how often they did.
+        idle: steps since the shortest makespan was found.
     """
 
     time: float
@@ -34,6 +38,18 @@ class SwapDecision:
     best: int
     begun: int
     left: int
+    since: np.ndarray
+    times: np.ndarray
+    idle: int
+
+    @cached_property
+    def estimates(self) -> np.ndarray:
+        """int64 (actions,): how long the longest path through the two is after each of the swaps,
+        a bound of the makespan then and much cheaper (`makespan.envs.jobshop.critical.estimate`).
+        """
+        selection, estimates = self.selection, np.empty(len(self.moves), np.int64)
+        estimates_of(selection.graph, selection.head, selection.tail, self.moves, estimates)
+        return estimates
 
     @cached_property
     def makespans(self) -> np.ndarray:
@@ -73,6 +89,8 @@ class LocalSearch:
         self._steps = steps
         self._rng = rng
         self._last = (NONE, NONE)
+        self._found = 0
+        self._swapped: dict[tuple[int, int], tuple[int, int]] = {}
         self._due: SwapDecision | None = None
         self._rows: list[tuple[int, int, int, int]] = []
 
@@ -95,6 +113,8 @@ class LocalSearch:
     def _decision(self, path: np.ndarray, moves: np.ndarray) -> SwapDecision:
         second, first = self._last
         undoes = (moves[:, 0] == first) & (moves[:, 1] == second)
+        done = len(self._rows)
+        since, times = self._memory(moves, done)
         return SwapDecision(
             time=self.clock.now,
             selection=self.selection,
@@ -103,8 +123,18 @@ class LocalSearch:
             action_mask=~undoes if len(moves) > 1 else np.ones(1, np.bool_),
             best=self.best.makespan,
             begun=self.begun,
-            left=self._steps - len(self._rows),
+            left=self._steps - done,
+            since=since,
+            times=times,
+            idle=done - self._found,
         )
+
+    def _memory(self, moves: np.ndarray, done: int) -> np.ndarray:
+        """int64 (2, moves): how many steps ago each pair changed places, and how often it did."""
+        never = (done - NONE, 0)
+        known = [self._swapped.get(_pair(*move), never) for move in moves.tolist()]
+        last, times = np.array(known, np.int64).T
+        return np.stack([done - last, times])
 
     def decide(self, action: int) -> None:
         """Swap.
@@ -121,7 +151,15 @@ class LocalSearch:
         self.selection = self.selection.swapped(first, second)
         if self.selection.makespan < self.best.makespan:
             self.best = self.selection
+            self._found = len(self._rows) + 1
+        times = self._swapped.get(_pair(first, second), (0, 0))[1]
+        self._swapped[_pair(first, second)] = (len(self._rows), times + 1)
         self._rows.append((first, second, self.selection.makespan, self.best.makespan))
         # As the swap is written: these are now the other way round.
         self._last, self._due = (first, second), None
         self.clock.run(until=len(self._rows))
+
+
+def _pair(first: int, second: int) -> tuple[int, int]:
+    """Two operations, whichever is in front."""
+    return (first, second) if first < second else (second, first)

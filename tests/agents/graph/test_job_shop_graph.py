@@ -33,7 +33,7 @@ def test_every_schedule_of_a_batch_becomes_a_graph():
         for key in observations[0]
     }
     graph = to_graph(batch, GRAPH)
-    assert GRAPH.widths(shapes_of(observations[0])) == {"operation": 4, "move": 3}
+    assert GRAPH.widths(shapes_of(observations[0])) == {"operation": 4, "move": 5}
     operations = [decision.selection.shop.operations for decision in decisions]
     begins = np.concatenate([[0], np.cumsum(operations)])
     moves = np.concatenate([d.moves + b for d, b in zip(decisions, begins[:-1], strict=True)])

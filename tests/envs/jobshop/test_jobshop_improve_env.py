@@ -143,7 +143,7 @@ def test_the_observation_shows_the_schedule():
     assert np.flatnonzero(rows[:, 3]).tolist() == sorted(decision.path.tolist())
     assert not rows[30:].any()
     assert observation["search"].tolist() == pytest.approx(
-        [selection.makespan / begun, decision.best / begun, 35 / 40]
+        [selection.makespan / begun, decision.best / begun, 35 / 40, decision.idle / 100]
     )
     assert arcs(observation, "machine") == {
         pair for order in selection.sequences for pair in pairwise(order)
@@ -170,10 +170,13 @@ def test_the_observation_shows_the_moves():
             assert observation[name][1, :k].tolist() == list(range(k))
             assert not observation[name][:, k:].any()
         assert observation["move_mask"].tolist() == [1] * k + [0] * (32 - k)
-        change, is_first, tabu = observation["move"][:k].T
+        change, is_first, tabu, recency, times = observation["move"][:k].T
         exact = (decision.makespans - decision.selection.makespan) / decision.begun
         assert (change <= exact + 1e-6).all()
         assert (tabu == ~decision.action_mask).all()
+        since = decision.since
+        assert recency.tolist() == pytest.approx(np.where(since > 0, np.exp(-since / 10), 0))
+        assert times.tolist() == pytest.approx(np.log(1 + decision.times))
         begins = [int(block[0]) for block in decision.selection.blocks(decision.path)]
         assert (is_first == np.isin(decision.moves[:, 0], begins)).all()
         firsts += is_first.sum()
@@ -230,6 +233,52 @@ def test_a_search_worked_out_by_hand():
         assert decision.action_mask.tolist() == mask
         assert decision.makespans.tolist() == makespans
         search.decide(int(decision.action_mask.argmax()))
+
+
+def test_what_the_search_remembers_is_in_its_log():
+    search = LocalSearch(first_schedule(benchmark("ft06")), 200, np.random.default_rng(0))
+    rng, seen = np.random.default_rng(1), 0
+    while (decision := search.next_decision()) is not None:
+        log = search.log
+        pairs = [
+            {*pair} for pair in zip(log["first"].tolist(), log["second"].tolist(), strict=True)
+        ]
+        for move, since, times in zip(decision.moves, decision.since, decision.times, strict=True):
+            steps = [k for k, pair in enumerate(pairs) if pair == {*move.tolist()}]
+            assert times == len(steps)
+            assert since == (len(pairs) - steps[-1] if steps else -1)
+            seen += times > 1
+        best = [decision.begun, *log["best"].tolist()]
+        assert decision.idle == len(pairs) - best.index(best[-1])
+        search.decide(int(rng.choice(np.flatnonzero(decision.action_mask))))
+    assert seen > 100
+
+
+def test_a_swap_that_was_made_stands_the_other_way_round():
+    """What changed places last time can only be undone, so its age is that of the order."""
+    search = LocalSearch(first_schedule(benchmark("ft06")), 60, np.random.default_rng(0))
+    made: dict[frozenset[int], list[int]] = {}
+    undone = 0
+    while (decision := search.next_decision()) is not None:
+        for move in decision.moves.tolist():
+            last = made.get(frozenset(move))
+            assert last in (None, move[::-1])
+            undone += last is not None
+        action = int(decision.action_mask.argmax())
+        move = decision.moves[action].tolist()
+        made[frozenset(move)] = move
+        search.decide(action)
+    assert undone > 0
+
+
+def test_estimates_bound_makespans():
+    search = LocalSearch(first_schedule(benchmark("ta01")), 60, np.random.default_rng(0))
+    exact = 0
+    while (decision := search.next_decision()) is not None:
+        assert (decision.estimates <= decision.makespans).all()
+        exact += (decision.estimates == decision.makespans).sum()
+        search.decide(int(decision.action_mask.argmax()))
+    assert exact > 100
 
 
 def test_a_decision_is_not_changed_by_what_follows():
