@@ -12,6 +12,8 @@ from makespan.envs.core.environment import SchedulingEnv
 WORLDS = {
     "llm_router": "makespan.agents.llm.world:RouterWorld",
     "job_shop": "makespan.agents.jobshop.world:ShopWorld",
+    "job_shop_improve": "makespan.agents.jobshop.improve:ImproveWorld",
+    "dynamic_job_shop": "makespan.agents.jobshop.dynamic:DynamicWorld",
     "blocking_job_shop": "makespan.agents.jobshop.blocking:BlockingWorld",
 }
 """World by its name -> its dataclass."""

@@ -5,13 +5,14 @@ for the next decision, by calling `step`.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import gymnasium
 import numpy as np
 from numpy.random import SeedSequence
 
 from makespan.envs.core.contract import Decision, Simulation
+from makespan.envs.core.registry import unknown_name
 
 S = TypeVar("S", bound=Simulation)
 D = TypeVar("D", bound=Decision)
@@ -32,10 +33,13 @@ class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Obs
     `info` also holds `time`, the clock in seconds.
 
     Attributes:
+        options: name and type of what `reset(options=...)` takes.
         simulation: the run under way, once `reset` was called.
         decision: the decision that is due; None before the first `reset` and after the episode.
         mask: bool (actions,), the actions that are legal now.
     """
+
+    options: ClassVar[dict[str, type]] = {}
 
     simulation: S
     decision: D | None
@@ -89,8 +93,9 @@ class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Obs
         """Begin a new run.
 
         Raises:
-            ValueError: the run ends without a decision.
+            ValueError: an option is unknown or of another type, or the run ends without a decision.
         """
+        self._check(options or {})
         super().reset(seed=seed)
         entropy = int(self.np_random.integers(2**63))
         self.simulation = self.build(SeedSequence(entropy), options or {})
@@ -122,6 +127,14 @@ class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Obs
         info = self._info()
         info["illegal"] = not legal
         return observation, self._score - before, due is None, False, info
+
+    def _check(self, options: dict[str, Any]) -> None:
+        for name, value in options.items():
+            if name not in self.options:
+                raise unknown_name("option", name, self.options)
+            kind = self.options[name]
+            if not isinstance(value, kind):
+                raise ValueError(f"options[{name!r}] must be a {kind.__name__}, not {value!r}")
 
     def _observe(self, decision: D) -> Observation:
         self.mask = self.legal(decision)

@@ -10,7 +10,6 @@ from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
 from makespan.envs.core.environment import SchedulingEnv
-from makespan.envs.core.registry import unknown_name
 from makespan.envs.jobshop.core import Way, way_number
 from makespan.envs.jobshop.observation import Encoder
 from makespan.envs.jobshop.simulation import ShopDecision, ShopSimulation
@@ -155,6 +154,8 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
     * v0: initial version
     """
 
+    options: ClassVar[dict[str, type]] = {"shop": JobShop}
+
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
@@ -167,12 +168,7 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
 
     def build(self, seed: SeedSequence, options: dict[str, Any]) -> ShopSimulation:
         """The shop as configured, or as given in `options`."""
-        for name in options:
-            if name != "shop":
-                raise unknown_name("option", name, ("shop",))
         shop = options["shop"] if "shop" in options else self.config.draw(seed)
-        if not isinstance(shop, JobShop):
-            raise ValueError(f"options['shop'] must be a JobShop, not {shop!r}")
         simulation = ShopSimulation(shop, self.config.way)
         self.encoder.check(shop)
         self._bound = max(shop.lower_bound(), 1)

@@ -9,7 +9,6 @@ from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
 from makespan.envs.core.environment import SchedulingEnv
-from makespan.envs.core.registry import unknown_name
 from makespan.envs.llm.config import FleetConfig
 from makespan.envs.llm.decision import RoutingDecision
 from makespan.envs.llm.episode import EpisodeConfig, whole_number
@@ -17,9 +16,6 @@ from makespan.envs.llm.fleet import Fleet
 from makespan.envs.llm.observation import LIMIT, REPLICA_FIELDS, REQUEST_FIELDS, Encoder
 from makespan.envs.llm.slo import GoodputCounter
 from makespan.traces.workload import Workload
-
-OPTIONS: dict[str, type] = {"workload": Workload, "fleet": FleetConfig}
-"""What `reset(options=...)` takes."""
 
 
 def observation_space(max_replicas: int, hold: bool) -> spaces.Space[Any]:
@@ -167,6 +163,8 @@ class LLMRouterEnv(SchedulingEnv[Fleet, RoutingDecision, dict[str, np.ndarray]],
     * v0: initial version
     """
 
+    options: ClassVar[dict[str, type]] = {"workload": Workload, "fleet": FleetConfig}
+
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
@@ -179,7 +177,6 @@ class LLMRouterEnv(SchedulingEnv[Fleet, RoutingDecision, dict[str, np.ndarray]],
 
     def build(self, seed: SeedSequence, options: dict[str, Any]) -> Fleet:
         """A fleet and a workload as configured, or as given in `options`."""
-        _check_options(options)
         workload, fleet, noise = seed.spawn(3)
         config = options["fleet"] if "fleet" in options else self.config.fleet(fleet)
         if config.can_hold != self.config.hold:
@@ -216,11 +213,3 @@ class LLMRouterEnv(SchedulingEnv[Fleet, RoutingDecision, dict[str, np.ndarray]],
         if self.render_mode == "ansi":
             return render.table(self.simulation, self.decision)
         return None
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        if name not in OPTIONS:
-            raise unknown_name("option", name, OPTIONS)
-        if not isinstance(value, OPTIONS[name]):
-            raise ValueError(f"options[{name!r}] must be a {OPTIONS[name].__name__}, not {value!r}")

@@ -8,7 +8,6 @@ from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
 from makespan.envs.core.environment import SchedulingEnv
-from makespan.envs.core.registry import unknown_name
 from makespan.envs.jobshop.blocking.decision import EntryDecision
 from makespan.envs.jobshop.blocking.episode import EpisodeConfig
 from makespan.envs.jobshop.blocking.observation import (
@@ -22,9 +21,6 @@ from makespan.envs.jobshop.blocking.observation import (
 from makespan.envs.jobshop.blocking.shutdowns import Shutdowns
 from makespan.envs.jobshop.blocking.simulation import BlockingShop
 from makespan.traces.jobshop.instance import JobShop
-
-OPTIONS: dict[str, type] = {"shop": JobShop, "shutdowns": Shutdowns}
-"""What `reset(options=...)` takes."""
 
 
 def observation_space(max_jobs: int, max_machines: int) -> spaces.Space[Any]:
@@ -185,6 +181,8 @@ class BlockingJobShopEnv(
     * v0: initial version
     """
 
+    options: ClassVar[dict[str, type]] = {"shop": JobShop, "shutdowns": Shutdowns}
+
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
@@ -198,7 +196,6 @@ class BlockingJobShopEnv(
 
     def build(self, seed: SeedSequence, options: dict[str, Any]) -> BlockingShop:
         """A shop and shutdowns as configured, or as given in `options`."""
-        _check_options(options)
         sizes, downs = seed.spawn(2)
         shop = options["shop"] if "shop" in options else self.config.draw_shop(sizes)
         shutdowns = options.get("shutdowns") or self.config.draw_shutdowns(shop, downs)
@@ -232,11 +229,3 @@ class BlockingJobShopEnv(
         if self.render_mode == "ansi":
             return render.table(self.simulation, self.decision)
         return None
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        if name not in OPTIONS:
-            raise unknown_name("option", name, OPTIONS)
-        if not isinstance(value, OPTIONS[name]):
-            raise ValueError(f"options[{name!r}] must be a {OPTIONS[name].__name__}, not {value!r}")

@@ -9,7 +9,6 @@ from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
 from makespan.envs.core.environment import SchedulingEnv
-from makespan.envs.core.registry import unknown_name
 from makespan.envs.jobshop.dynamic.decision import DispatchDecision
 from makespan.envs.jobshop.dynamic.episode import DynamicEpisode, Objective, whole_number
 from makespan.envs.jobshop.dynamic.observation import (
@@ -201,6 +200,8 @@ class DynamicJobShopEnv(
     * v0: initial version
     """
 
+    options: ClassVar[dict[str, type]] = {"shop": JobShop}
+
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
@@ -213,7 +214,6 @@ class DynamicJobShopEnv(
 
     def build(self, seed: SeedSequence, options: dict[str, Any]) -> DynamicJobShop:
         """A shop as configured, or as given in `options`."""
-        _check_options(options)
         jobs, chance = seed.spawn(2)
         shop = options["shop"] if "shop" in options else self.config.shop(jobs)
         run = DynamicJobShop(shop, self.config.conditions(shop), whole_number(chance))
@@ -247,11 +247,3 @@ class DynamicJobShopEnv(
         if self.render_mode == "ansi":
             return render.table(self.simulation, self.decision)
         return None
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        if name != "shop":
-            raise unknown_name("option", name, ("shop",))
-        if not isinstance(value, JobShop):
-            raise ValueError(f"options['shop'] must be a JobShop, not {value!r}")

@@ -8,14 +8,10 @@ from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
 from makespan.envs.core.environment import SchedulingEnv
-from makespan.envs.core.registry import unknown_name
 from makespan.envs.jobshop.improve.episode import EpisodeConfig, first_schedule
 from makespan.envs.jobshop.improve.observation import LIMIT, Encoder
 from makespan.envs.jobshop.improve.search import LocalSearch, SwapDecision
 from makespan.traces.jobshop.instance import JobShop
-
-OPTIONS: dict[str, type] = {"shop": JobShop}
-"""What `reset(options=...)` takes."""
 
 DRAWS = 1000
 """Random shops that are drawn until the rule's schedule of one is not optimal at once."""
@@ -151,6 +147,8 @@ class JobShopImproveEnv(SchedulingEnv[LocalSearch, SwapDecision, dict[str, np.nd
     * v0: initial version
     """
 
+    options: ClassVar[dict[str, type]] = {"shop": JobShop}
+
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
@@ -163,7 +161,6 @@ class JobShopImproveEnv(SchedulingEnv[LocalSearch, SwapDecision, dict[str, np.nd
 
     def build(self, seed: SeedSequence, options: dict[str, Any]) -> LocalSearch:
         """A search in a shop as configured, or in that of `options`."""
-        _check_options(options)
         shops, paths = (np.random.default_rng(stream) for stream in seed.spawn(2))
         if "shop" in options or self.config.instance:
             shop = options["shop"] if "shop" in options else self.config.shop(shops)
@@ -198,11 +195,3 @@ class JobShopImproveEnv(SchedulingEnv[LocalSearch, SwapDecision, dict[str, np.nd
             jobs = " ".join(str(selection.shop.job[operation]) for operation in sequence)
             lines.append(f"machine {machine}: {jobs}")
         return "\n".join(lines)
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        if name not in OPTIONS:
-            raise unknown_name("option", name, OPTIONS)
-        if not isinstance(value, OPTIONS[name]):
-            raise ValueError(f"options[{name!r}] must be a {OPTIONS[name].__name__}, not {value!r}")

@@ -8,7 +8,6 @@ from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
 from makespan.envs.core.environment import SchedulingEnv
-from makespan.envs.core.registry import unknown_name
 from makespan.envs.jobshop.project.episode import EpisodeConfig
 from makespan.envs.jobshop.project.observation import (
     LIMIT,
@@ -19,9 +18,6 @@ from makespan.envs.jobshop.project.observation import (
 )
 from makespan.envs.jobshop.project.simulation import ProjectRun, TaskDecision
 from makespan.traces.jobshop.project import Project
-
-OPTIONS: dict[str, type] = {"project": Project}
-"""What `reset(options=...)` takes."""
 
 
 def observation_space(rows: Rows) -> spaces.Space[Any]:
@@ -165,6 +161,8 @@ class ProjectEnv(SchedulingEnv[ProjectRun, TaskDecision, dict[str, np.ndarray]],
     * v0: initial version
     """
 
+    options: ClassVar[dict[str, type]] = {"project": Project}
+
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "ansi"], "render_fps": 4}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
@@ -177,7 +175,6 @@ class ProjectEnv(SchedulingEnv[ProjectRun, TaskDecision, dict[str, np.ndarray]],
 
     def build(self, seed: SeedSequence, options: dict[str, Any]) -> ProjectRun:
         """A project as configured, or as given in `options`."""
-        _check_options(options)
         project = options["project"] if "project" in options else self.config.draw(seed)
         self._bound = max(project.critical_path(), 1)
         return ProjectRun(project)
@@ -206,11 +203,3 @@ class ProjectEnv(SchedulingEnv[ProjectRun, TaskDecision, dict[str, np.ndarray]],
         if self.render_mode == "ansi":
             return render.table(self.simulation, self.decision)
         return None
-
-
-def _check_options(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        if name not in OPTIONS:
-            raise unknown_name("option", name, OPTIONS)
-        if not isinstance(value, OPTIONS[name]):
-            raise ValueError(f"options[{name!r}] must be a {OPTIONS[name].__name__}, not {value!r}")

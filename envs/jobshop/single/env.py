@@ -8,15 +8,11 @@ from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
 from makespan.envs.core.environment import SchedulingEnv
-from makespan.envs.core.registry import unknown_name
 from makespan.envs.jobshop.single.decision import MachineDecision, Service
 from makespan.envs.jobshop.single.episode import EpisodeConfig
 from makespan.envs.jobshop.single.observation import JOB_COLUMNS, LIMIT, TYPE_COLUMNS, Encoder
 from makespan.envs.jobshop.single.simulator import SingleMachine
 from makespan.traces.jobshop.single_machine import MachineJobs
-
-OPTIONS: dict[str, type] = {"jobs": MachineJobs}
-"""What `reset(options=...)` takes."""
 
 
 def observation_space(jobs: int, types: int) -> spaces.Space[Any]:
@@ -139,6 +135,8 @@ class SingleMachineEnv(
     * v0: initial version
     """
 
+    options: ClassVar[dict[str, type]] = {"jobs": MachineJobs}
+
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
@@ -151,19 +149,11 @@ class SingleMachineEnv(
 
     def build(self, seed: SeedSequence, options: dict[str, Any]) -> SingleMachine:
         """A machine, and jobs that are drawn or given in `options`."""
-        for name, value in options.items():
-            if name not in OPTIONS:
-                raise unknown_name("option", name, OPTIONS)
-            self._check(value)
         jobs = options["jobs"] if options else self.config.draw(seed)
-        return SingleMachine(jobs, self.config.reveals, self.config.preemptive)
-
-    def _check(self, jobs: Any) -> None:
-        if not isinstance(jobs, MachineJobs):
-            raise ValueError(f"options['jobs'] must be MachineJobs, not {jobs!r}")
         rows, types = self.config.rows, self.config.types
         if jobs.jobs > rows or jobs.types > types:
             raise ValueError(f"options['jobs'] must be at most {rows} jobs of {types} types")
+        return SingleMachine(jobs, self.config.reveals, self.config.preemptive)
 
     def score(self) -> float:
         if self.config.objective == "flow":

@@ -50,6 +50,7 @@ class Machines:
 class MachinesEnv(SchedulingEnv[Machines, Placement, np.ndarray]):
     """The score is minus the longest load."""
 
+    options = {"durations": np.ndarray}  # noqa: RUF012
     metadata = {"render_modes": ["ansi"]}  # noqa: RUF012
 
     def __init__(self, jobs: int = 4, render_mode: str | None = None) -> None:
@@ -158,6 +159,18 @@ def test_steps_need_an_episode():
         env.step(0)
     env.reset()
     assert env.step(1)[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"duration": np.ones(3)}, "unknown option 'duration'. Did you mean 'durations'"),
+        ({"durations": [1.0]}, r"options\['durations'\] must be a ndarray, not \[1.0\]"),
+    ],
+)
+def test_options_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        MachinesEnv().reset(options=options)
 
 
 def test_a_run_without_decisions_is_an_error():

@@ -149,7 +149,7 @@ def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str)
     ("options", "message"),
     [
         ({"job": MachineJobs.of([1])}, "Did you mean"),
-        ({"jobs": [1]}, "must be MachineJobs"),
+        ({"jobs": [1]}, "must be a MachineJobs"),
         ({"jobs": MachineJobs.of([1, 1, 1])}, "at most 2 jobs of 1 types"),
         ({"jobs": MachineJobs.of([1], type=[1])}, "at most 2 jobs of 1 types"),
     ],
