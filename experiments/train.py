@@ -128,13 +128,17 @@ def run(command: Command) -> dict[str, Any]:
 
 
 @contextmanager
-def watched(steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Show the steps made and the last score on the tuning episodes."""
+def watched(total: int, counted: str = "steps") -> Iterator[Callable[[dict[str, float]], None]]:
+    """Show how much is done, and the last score that weights are chosen by.
+
+    Args:
+        counted: the figure that says how much, of so many in all.
+    """
     with progress() as bars:
-        bar = bars.add_task("training", total=steps)
+        bar = bars.add_task("training", total=total)
 
         def report(figures: dict[str, float]) -> None:
-            bars.update(bar, completed=int(figures["steps"]))
+            bars.update(bar, completed=int(figures[counted]))
             if "tuning" in figures:
                 text = "training, tuning score {tuning:.4f}, best {best:.4f}"
                 bars.update(bar, description=text.format(**figures))

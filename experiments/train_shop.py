@@ -7,8 +7,7 @@ The folder becomes that of the agent.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from makespan.agents.jobshop.config import ShopTraining
-from makespan.experiments.train import MISSING
-from makespan.experiments.watching import progress
+from makespan.experiments.train import MISSING, watched
 
 
 @dataclass(frozen=True)
@@ -64,21 +62,6 @@ def run(command: Command) -> dict[str, Any]:
     """Train; what the agent's card says of the results."""
     from makespan.agents.jobshop.train import train
 
-    with watched(command.training.updates) as report:
+    with watched(command.training.updates, "updates") as report:
         agent = train(command.training, command.out, command.resume, report)
     return agent.card.results
-
-
-@contextmanager
-def watched(updates: int) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Show the updates made and the last score on the tuning shops."""
-    with progress() as bars:
-        bar = bars.add_task("training", total=updates)
-
-        def report(figures: dict[str, float]) -> None:
-            bars.update(bar, completed=int(figures["updates"]))
-            if "tuning" in figures:
-                text = "training, tuning score {tuning:.4f}, best {best:.4f}"
-                bars.update(bar, description=text.format(**figures))
-
-        yield report
