@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from makespan.envs.core.compiled import kernel
+from makespan.envs.core.compiled import inlined_kernel, kernel
 from makespan.envs.jobshop.core import advance, begin, makespan_of, place, restart
 from makespan.envs.jobshop.features import FEATURES, describe, lower_bound
 
@@ -65,7 +65,7 @@ class Choices(NamedTuple):
     schedules: int
 
 
-@kernel
+@inlined_kernel
 def score(head, operation, row, hidden, narrow):
     """Of one candidate; `hidden` and `narrow` are to work in."""
     hidden[:] = head.looked[operation]
@@ -98,7 +98,7 @@ def score_rows(head, operations, rows):
     return scores
 
 
-@kernel
+@inlined_kernel
 def sample(scores, count, temperature, uniform):
     """The place of a candidate, drawn by the softmax of the scores."""
     top = scores[:count].max()

@@ -36,7 +36,7 @@ def _cache_folder() -> str:
     for room in ("envs", "baselines", "agents"):
         for source in sorted((ROOMS / room).rglob("*.py")):
             text = source.read_bytes()
-            if b"@kernel" in text:
+            if b"kernel\ndef " in text:
                 digest.update(text)
     base = os.environ.get("NUMBA_CACHE_DIR") or platformdirs.user_cache_dir("makespan")
     return str(Path(base) / f"kernels-{digest.hexdigest()[:16]}")
@@ -44,10 +44,25 @@ def _cache_folder() -> str:
 
 def kernel(function: F) -> F:
     """Compile `function` with numba on its first call, and keep the result on disk."""
+    return _compiled(function, inline=False)
+
+
+def inlined_kernel(function: F) -> F:
+    """The same, and kernels that call it contain a copy of it.
+
+    For what is called very often with tuples of many arrays: every field of every array is an
+    argument of a call, a hundred of them.
+    """
+    return _compiled(function, inline=True)
+
+
+def _compiled(function: F, inline: bool) -> F:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = _cache_folder()
     try:
-        return numba.njit(cache=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+        return numba.njit(
+            cache=True, error_model="numpy", no_cfunc_wrapper=True, forceinline=inline
+        )(function)
     finally:
         numba.config.CACHE_DIR = before
 

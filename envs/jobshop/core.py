@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from makespan.envs.core.compiled import kernel
+from makespan.envs.core.compiled import inlined_kernel, kernel
 from makespan.traces.jobshop.instance import JobShop
 
 Way = Literal["nondelay", "active", "append", "insert"]
@@ -136,7 +136,7 @@ def restart(shop, state):
         state.work[shop.machine[operation]] += shop.duration[operation]
 
 
-@kernel
+@inlined_kernel
 def advance(shop, state, way):
     """Place what needs no choice; how many jobs the next choice is between, 0 at the end."""
     while True:
@@ -146,7 +146,7 @@ def advance(shop, state, way):
         place(shop, state, state.candidates[0], way)
 
 
-@kernel
+@inlined_kernel
 def place(shop, state, job, way):
     """Place the next operation of a job, which is a candidate."""
     operation = state.following[job]
@@ -169,13 +169,13 @@ def place(shop, state, job, way):
     state.following[job] += 1
 
 
-@kernel
+@inlined_kernel
 def makespan_of(state):
     """When the last of what is placed ends."""
     return state.job_ready.max()
 
 
-@kernel
+@inlined_kernel
 def _find_candidates(shop, state, way):
     """Fill `begins`, `candidates` and `moment`; how many candidates there are."""
     jobs = len(state.following)
@@ -218,7 +218,7 @@ def _find_candidates(shop, state, way):
     return count
 
 
-@kernel
+@inlined_kernel
 def _insert(busy_from, busy_to, count, ready, duration):
     """Put it into the first gap that is long enough; when it begins there."""
     place, begin = count, ready

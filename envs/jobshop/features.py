@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from makespan.envs.core.compiled import kernel
+from makespan.envs.core.compiled import inlined_kernel, kernel
 from makespan.envs.jobshop.core import Columns, columns
 from makespan.traces.jobshop.instance import JobShop
 
@@ -117,7 +117,7 @@ def describe_shop(shop: JobShop) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(columns, 1).astype(np.float32), np.stack(machines, 1).astype(np.float32)
 
 
-@kernel
+@inlined_kernel
 def squash(x):
     """log(1 + |x|), with the sign of x."""
     return np.log1p(x) if x >= 0 else -np.log1p(-x)
@@ -176,7 +176,7 @@ def describe(shop, facts, state, count, queue, rows):
     return bound
 
 
-@kernel
+@inlined_kernel
 def lower_bound(shop, facts, state):
     """No schedule that goes on from here ends earlier: the longest job, or the busiest machine."""
     bound = 0
@@ -191,7 +191,7 @@ def lower_bound(shop, facts, state):
     return bound
 
 
-@kernel
+@inlined_kernel
 def _survey(shop, state, now, queue):
     """How many jobs are unfinished; fills `queue` with the work that waits for each machine."""
     unfinished = 0
@@ -205,7 +205,7 @@ def _survey(shop, state, now, queue):
     return unfinished
 
 
-@kernel
+@inlined_kernel
 def _next_arrival(shop, facts, state, machine, now):
     """When the first job comes whose next operation is on the machine, from now, and its tail."""
     soonest, tail = 0, 0
@@ -219,7 +219,7 @@ def _next_arrival(shop, facts, state, machine, now):
     return soonest, tail
 
 
-@kernel
+@inlined_kernel
 def _others(shop, facts, state, count, chosen, end):
     """Of the other candidates: the latest end of a job if it goes on at `end` or after; the longest
     tail, and the shortest duration."""

@@ -10,7 +10,7 @@ with the lowest number of equals. Results of all published rules depend on such 
 
 import numpy as np
 
-from makespan.envs.core.compiled import kernel
+from makespan.envs.core.compiled import inlined_kernel, kernel
 from makespan.envs.jobshop.core import WAYS as WAYS
 from makespan.envs.jobshop.core import Way as Way
 from makespan.envs.jobshop.core import advance, begin, columns, place, way_number
@@ -58,7 +58,7 @@ def _generate(shop, priority, by_arrival, delay_cost, way):
     return state.start
 
 
-@kernel
+@inlined_kernel
 def _first(state, count, priority, by_arrival, delay_cost):
     """The candidate with the lowest priority."""
     chosen, lowest = -1, np.inf
