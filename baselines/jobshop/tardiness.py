@@ -175,7 +175,7 @@ def _order_of_least(duration, due, order):
     done = (1 << jobs) - 1
     for place in range(jobs - 1, -1, -1):
         order[place] = last[done]
-        done &= ~(1 << last[done])
+        done &= ~(1 << int(last[done]))
 
 
 RULES: Mapping[str, Rule] = {
