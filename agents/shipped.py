@@ -8,7 +8,11 @@ from makespan.envs.core.registry import unknown_name
 AGENTS = {"agent": "shipped/llm_router", "guided_dqn": "shipped/guided_dqn"}
 """Name of a router that comes with the package -> its folder, beside this file."""
 
-SCHEDULERS = {"job_shop": "shipped/job_shop"}
+SCHEDULERS = {
+    "job_shop": "shipped/job_shop",
+    "dynamic_job_shop": "shipped/dynamic_job_shop",
+    "blocking_job_shop": "shipped/blocking_job_shop",
+}
 """The same of schedulers of job shops."""
 
 

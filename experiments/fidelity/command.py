@@ -37,7 +37,7 @@ LIVE = {"llm": "makespan.experiments.live.fidelity:rows"}
 
 TRAINED = {
     "llm": "makespan.experiments.fidelity.jain:rows",
-    "jobshop": "makespan.experiments.fidelity.shop_agent:rows",
+    "jobshop": "makespan.experiments.fidelity.jobshop:trained_rows",
 }
 """World -> a function that measures trained agents, some of which it trains, and makes rows."""
 

@@ -1,5 +1,8 @@
 """The checks of the job-shop world, in the order of the table."""
 
+from collections.abc import Iterator
+from importlib.util import find_spec
+
 from makespan.experiments.fidelity import (
     constraint_bench,
     dispatching,
@@ -7,6 +10,7 @@ from makespan.experiments.fidelity import (
     single_machine,
     tardiness,
 )
+from makespan.experiments.fidelity.row import Missing, Row
 from makespan.experiments.fidelity.sources import Check
 
 CHECKS: dict[str, Check] = {
@@ -17,3 +21,14 @@ CHECKS: dict[str, Check] = {
     "constraint bench": constraint_bench.rows,
 }
 """Name, for the progress bar -> check."""
+
+
+def trained_rows() -> Iterator[Row | Missing]:
+    """The agents that come with the package: on Taillard's instances, and where shops run."""
+    if find_spec("torch") is None:
+        yield Missing("agents that schedule job shops", "", "takes torch")
+        return
+    from makespan.experiments.fidelity import shop_agent, shop_floor_agents
+
+    yield from shop_agent.rows()
+    yield from shop_floor_agents.rows()

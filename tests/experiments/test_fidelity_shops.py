@@ -6,7 +6,14 @@ import math
 import numpy as np
 import pytest
 
-from makespan.experiments.fidelity import command, jobshop, proofs, shop_agent
+from makespan.baselines.jobshop import dynamic_rules
+from makespan.experiments.fidelity import (
+    command,
+    jobshop,
+    proofs,
+    shop_agent,
+    shop_floor_agents,
+)
 from makespan.experiments.fidelity.row import Missing, Row
 from makespan.experiments.fidelity.sources import Sources
 
@@ -27,6 +34,23 @@ def test_an_agent_that_is_no_better_does_not_pass(monkeypatch):
     assert isinstance(sizes, Row)
     assert (greedy.passed, best.passed, sizes.passed) == (False, False, False)
     assert sizes.ours == 3  # 50x15, 50x20 and 100x20
+
+
+def test_the_agents_of_shops_that_run_or_block_are_below_every_rule(monkeypatch):
+    monkeypatch.setattr(shop_floor_agents, "LIMITS", (0.75, 0.65))  # those of the best rules
+    rows = list(shop_floor_agents.rows())
+    assert [row.passed for row in rows] == [True, True]
+    assert all(0.9 < row.ours < 1 for row in rows)
+
+
+def test_an_agent_that_is_a_rule_does_not_pass(monkeypatch):
+    monkeypatch.setattr(shop_floor_agents, "EPISODES", 5)
+    rules = {name: lambda name=name: dynamic_rules.policy(name) for name in ("spt", "tail_p")}
+    row = shop_floor_agents._row("", rules["tail_p"], rules, shop_floor_agents._failing)
+    assert row.ours == 1
+    assert row.passed is True  # an interval of no width: it is as good as itself
+    row = shop_floor_agents._row("", rules["spt"], rules, shop_floor_agents._failing)
+    assert row.passed is False
 
 
 @pytest.mark.parametrize("proof", proofs.QUICK, ids=lambda proof: proof.name)
@@ -52,7 +76,7 @@ def test_the_long_rows_are_made_only_if_asked_for(monkeypatch):
 
 
 def test_without_the_libraries_the_rows_say_what_is_missing(monkeypatch):
-    for module in (proofs, shop_agent):
+    for module in (proofs, jobshop):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
-    missing = [*proofs.rows(Sources(None, None)), proofs._taillard(), *shop_agent.rows()]
+    missing = [*proofs.rows(Sources(None, None)), proofs._taillard(), *jobshop.trained_rows()]
     assert all(isinstance(row, Missing) for row in missing)
