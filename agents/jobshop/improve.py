@@ -7,7 +7,7 @@ remembers and corrects a rule, tabu search with estimated neighbours, and it lea
 policy optimisation, there by n-step REINFORCE.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ from numpy.random import SeedSequence
 from makespan.agents.graph.declaration import Edges, GraphDeclaration, Nodes
 from makespan.agents.graph.plain import PlainNetwork
 from makespan.baselines.jobshop.improvement import RandomSwap, steepest, tabu, tabu_scores
+from makespan.baselines.jobshop.look_ahead import LookAhead
 from makespan.envs.core.contract import Policy, simulate
 from makespan.envs.core.registry import unknown_name
 from makespan.envs.jobshop.improve.env import JobShopImproveEnv
@@ -32,8 +33,13 @@ VERSION = 1
 PRIOR_LIMIT = 100.0
 """Bound of the rule's scores."""
 
-TEACHERS: dict[str, Policy] = {"steepest": steepest, "tabu": tabu}
-"""Rules that always answer the same."""
+TEACHERS: dict[str, Callable[[], Policy]] = {
+    "steepest": lambda: steepest,
+    "tabu": lambda: tabu,
+    "look_ahead": LookAhead,
+    "random": RandomSwap,
+}
+"""Name -> what makes a policy for one episode."""
 
 BACK = {
     "job_arcs": "job_arcs_back",
@@ -190,12 +196,10 @@ class ImproveWorld:
         )
 
     def teacher(self, name: str) -> Policy:
-        """The rule of that name: `steepest`, `tabu` or `random`."""
-        if name == "random":
-            return RandomSwap()
+        """The rule of that name in `TEACHERS`."""
         if name not in TEACHERS:
-            raise unknown_name("teacher", name, [*TEACHERS, "random"])
-        return TEACHERS[name]
+            raise unknown_name("teacher", name, TEACHERS)
+        return TEACHERS[name]()
 
     def policy(self, weights: Mapping[str, np.ndarray]) -> LearnedSwaps:
         """The improver that a network with these weights makes."""

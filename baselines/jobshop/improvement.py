@@ -36,9 +36,14 @@ def tabu_scores(decision: SwapDecision) -> np.ndarray:
     """
     longest = max(int(decision.selection.shop.duration.max()), 1)
     change = (decision.estimates - decision.selection.makespan) / longest
+    return -change - np.where(forbidden(decision), 2 - (decision.since - 1) / TABU, 0)
+
+
+def forbidden(decision: SwapDecision) -> np.ndarray:
+    """bool (actions,): which would undo one of the last `TABU` swaps, without being estimated to
+    make the schedule the best so far."""
     recent = (decision.since != NONE) & (decision.since <= TABU)
-    forbidden = recent & (decision.estimates >= decision.best)
-    return -change - np.where(forbidden, 2 - (decision.since - 1) / TABU, 0)
+    return recent & (decision.estimates >= decision.best)
 
 
 class RandomSwap:

@@ -139,6 +139,6 @@ def test_settings_out_of_range_are_named():
     with pytest.raises(ValueError, match="Did you mean 'tabu'"):
         WORLD.teacher("tabo")
     decision = WORLD.env().build(np.random.SeedSequence(0), {}).next_decision()
-    for name in ("steepest", "tabu", "random"):
+    for name in ("steepest", "tabu", "look_ahead", "random"):
         assert decision is not None
         assert decision.action_mask[WORLD.teacher(name)(decision)]
