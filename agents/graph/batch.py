@@ -73,6 +73,8 @@ def _edge_index(
 def _listed(observation: Observation, edges: Edges, numbers: Mapping[str, Tensor]) -> Tensor:
     """The edges that the observation lists by the rows of their ends."""
     rows = observation[edges.index].long()
+    if edges.reversed:
+        rows = rows.flip(1)
     exists = torch.ones_like(rows[:, 0], dtype=torch.bool)
     if edges.mask:
         exists = observation[edges.mask] > 0

@@ -35,6 +35,8 @@ class Edges:
         index: key of an integer-valued array (2, E), rows of source and target; empty: every
             source is joined with every target of its graph.
         mask: key of an array (E,), 1 where an edge exists; empty: all of them do.
+        reversed: the index has the rows of target and source, for messages against the edges that
+            it lists.
     """
 
     source: str
@@ -42,6 +44,7 @@ class Edges:
     target: str
     index: str = ""
     mask: str = ""
+    reversed: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:

@@ -116,6 +116,8 @@ def _ends(
 ) -> tuple[np.ndarray, np.ndarray]:
     """int64 (E,) twice: source and target node of the edges that are listed."""
     rows = observation[edges.index].astype(np.int64)
+    if edges.reversed:
+        rows = rows[::-1]
     if edges.mask:
         rows = rows[:, observation[edges.mask] > 0]
     numbers = {name: np.cumsum(exists) - 1 for name, exists in present.items()}

@@ -27,7 +27,7 @@ REFERENCE, LIMIT = "blk_tail_p", 0.65
 `makespan.baselines.jobshop.blocking_rules`, none is better over all sizes and probabilities."""
 
 BACK = {"stands_on": "carries", "goes_to": "awaits", "goes_then_to": "awaits_later"}
-"""Edges from jobs to machines -> the same from machines to jobs."""
+"""Edges from jobs to machines -> what those from machines to jobs are called."""
 
 GRAPH = GraphDeclaration(
     nodes=(
@@ -37,7 +37,10 @@ GRAPH = GraphDeclaration(
     ),
     edges=(
         *(Edges("job", name, "machine", name, f"{name}_mask") for name in EDGES),
-        *(Edges("machine", BACK[name], "job", BACK[name], f"{name}_mask") for name in EDGES),
+        *(
+            Edges("machine", BACK[name], "job", name, f"{name}_mask", reversed=True)
+            for name in EDGES
+        ),
         Edges("job", "could_enter", "shop", "could_enter", "could_enter_mask"),
         Edges("machine", "is_asked", "shop", "is_asked", "is_asked_mask"),
         Edges("shop", "has", "job"),
@@ -61,7 +64,7 @@ class BlockingEncoder:
     def encode(self, decision: EntryDecision) -> dict[str, np.ndarray]:
         """What `makespan.envs.jobshop.blocking.observation.Encoder` shows, and
 
-        its edges the other way round, `could_enter` int64 (2, max_jobs) and `is_asked` int64 (2, 1)
+        `could_enter` int64 (2, max_jobs) and `is_asked` int64 (2, 1)
         with their masks, and float32 `prior` (max_jobs + 1,), 0 for the rule's choice and -1 for
         the others, or all 0 without a rule.
         """
@@ -79,8 +82,6 @@ class BlockingEncoder:
         return self._complete(self._world.padding(mask))
 
     def _complete(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        for name, back in BACK.items():
-            observation[back] = observation[name][::-1].copy()
         mask = observation["action_mask"]
         rows = np.zeros((2, len(mask) - 1), np.int64)
         rows[0] = np.arange(len(mask) - 1)
@@ -113,7 +114,7 @@ class BlockingTrainingEnv(BlockingJobShopEnv):
         self._encode = BlockingEncoder(jobs, machines, prior)
         assert isinstance(self.observation_space, spaces.Dict)
         last = max(jobs, machines)
-        shapes = dict.fromkeys([*BACK.values(), "could_enter"], (2, jobs)) | {"is_asked": (2, 1)}
+        shapes = {"could_enter": (2, jobs), "is_asked": (2, 1)}
         boxes: dict[str, spaces.Space[Any]] = {
             name: spaces.Box(0, last, shape, np.int64) for name, shape in shapes.items()
         }

@@ -37,7 +37,7 @@ GRAPH = GraphDeclaration(
     ),
     edges=(
         Edges("candidate", "goes_to", "machine", "next_edge", "next_edge_mask"),
-        Edges("machine", "awaits", "candidate", "next_edge_back", "next_edge_mask"),
+        Edges("machine", "awaits", "candidate", "next_edge", "next_edge_mask", reversed=True),
         Edges("candidate", "in", "shop"),
         Edges("machine", "in", "shop"),
         Edges("shop", "has", "candidate"),
@@ -77,12 +77,9 @@ class DynamicEncoder:
         self._rule = rule
 
     def encode(self, decision: DispatchDecision, mask: np.ndarray) -> dict[str, np.ndarray]:
-        """What `makespan.envs.jobshop.dynamic.observation.Encoder` shows, and
-
-        `next_edge_back` int64 (2, max_candidates), its edges the other way round, and `prior`
-        float32 (max_candidates,), the scores of the rule.
-        """
-        seen = self._complete(self._world.encode(decision, mask))
+        """What `makespan.envs.jobshop.dynamic.observation.Encoder` shows, and `prior` float32
+        (max_candidates,), the scores of the rule."""
+        seen = self._with_prior(self._world.encode(decision, mask))
         rows = self._world.shown(decision)
         scores = SCORES[self._rule](PRIORITIES[self._rule](decision))
         seen["prior"][: len(rows)] = np.clip(scores[rows], -LIMIT, LIMIT)
@@ -90,12 +87,10 @@ class DynamicEncoder:
 
     def padding(self, mask: np.ndarray) -> dict[str, np.ndarray]:
         """The observation of nothing."""
-        return self._complete(self._world.padding(mask))
+        return self._with_prior(self._world.padding(mask))
 
-    def _complete(self, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        back = seen["next_edge"][::-1].copy()
-        prior = np.zeros(self._world.max_candidates, np.float32)
-        return seen | {"next_edge_back": back, "prior": prior}
+    def _with_prior(self, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return seen | {"prior": np.zeros(self._world.max_candidates, np.float32)}
 
 
 class Reference:
@@ -157,7 +152,6 @@ class DynamicTrainingEnv(DynamicJobShopEnv):
         self._encode = DynamicEncoder(world.jobs[1], world.machines[1], world.rule)
         assert isinstance(self.observation_space, spaces.Dict)
         boxes = dict(self.observation_space.spaces)
-        boxes["next_edge_back"] = boxes["next_edge"]
         boxes["prior"] = spaces.Box(-LIMIT, LIMIT, (world.jobs[1],), np.float32)
         self.observation_space: spaces.Space[Any] = spaces.Dict(boxes)
 

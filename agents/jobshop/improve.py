@@ -41,14 +41,6 @@ TEACHERS: dict[str, Callable[[], Policy]] = {
 }
 """Name -> what makes a policy for one episode."""
 
-BACK = {
-    "job_arcs": "job_arcs_back",
-    "machine_arcs": "machine_arcs_back",
-    "move_first": "move_first_back",
-    "move_second": "move_second_back",
-}
-"""Arcs of the observation -> the same the other way round."""
-
 GRAPH = GraphDeclaration(
     nodes=(
         Nodes("operation", ("operation",), mask="operation_mask"),
@@ -57,13 +49,13 @@ GRAPH = GraphDeclaration(
     ),
     edges=(
         Edges("operation", "before_in_job", "operation", "job_arcs", "job_arc_mask"),
-        Edges("operation", "after_in_job", "operation", "job_arcs_back", "job_arc_mask"),
+        Edges("operation", "after_in_job", "operation", "job_arcs", "job_arc_mask", reversed=True),
         Edges("operation", "before", "operation", "machine_arcs", "machine_arc_mask"),
-        Edges("operation", "after", "operation", "machine_arcs_back", "machine_arc_mask"),
+        Edges("operation", "after", "operation", "machine_arcs", "machine_arc_mask", reversed=True),
         Edges("operation", "first_of", "move", "move_first", "move_mask"),
         Edges("operation", "second_of", "move", "move_second", "move_mask"),
-        Edges("move", "puts_behind", "operation", "move_first_back", "move_mask"),
-        Edges("move", "puts_in_front", "operation", "move_second_back", "move_mask"),
+        Edges("move", "puts_behind", "operation", "move_first", "move_mask", reversed=True),
+        Edges("move", "puts_in_front", "operation", "move_second", "move_mask", reversed=True),
         Edges("move", "open_to", "search"),
         Edges("search", "makes", "move"),
     ),
@@ -85,8 +77,7 @@ class ImproveEncoder:
         self._prior = prior
 
     def encode(self, decision: SwapDecision, mask: np.ndarray) -> dict[str, np.ndarray]:
-        """What `makespan.envs.jobshop.improve.observation.Encoder` shows, its arcs the other way
-        round too, and float32
+        """What `makespan.envs.jobshop.improve.observation.Encoder` shows, and float32
 
         - `merit` (max_moves, 2): the estimated makespan after a swap, less that before it and less
           the shortest so far, in longest durations;
@@ -108,10 +99,9 @@ class ImproveEncoder:
         return self._complete(self._world.padding(mask))
 
     def _complete(self, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        back = {name: seen[arcs][::-1].copy() for arcs, name in BACK.items()}
         moves = self._world.max_moves
         merit, prior = np.zeros((moves, 2), np.float32), np.zeros(moves, np.float32)
-        return seen | back | {"merit": merit, "prior": prior}
+        return seen | {"merit": merit, "prior": prior}
 
 
 class ImproveTrainingEnv(JobShopImproveEnv):
@@ -130,7 +120,6 @@ class ImproveTrainingEnv(JobShopImproveEnv):
         self._encode = ImproveEncoder(self.config.rows, moves, prior)
         assert isinstance(self.observation_space, spaces.Dict)
         boxes = dict(self.observation_space.spaces)
-        boxes |= {name: boxes[arcs] for arcs, name in BACK.items()}
         boxes["merit"] = spaces.Box(-LIMIT, LIMIT, (moves, 2), np.float32)
         boxes["prior"] = spaces.Box(-PRIOR_LIMIT, PRIOR_LIMIT, (moves,), np.float32)
         self.observation_space: spaces.Space[Any] = spaces.Dict(boxes)

@@ -25,9 +25,6 @@ REFERENCE = "tail_p_wait"
 LIMIT = 1000.0
 """Bound of the rule's scores."""
 
-BACK = {"job_arc": "job_arc_back", "machine_arc": "machine_arc_back", "next_arc": "next_arc_back"}
-"""Arcs of the observation -> the same the other way round."""
-
 GRAPH = GraphDeclaration(
     nodes=(
         Nodes("operation", ("operation",), mask="operation_mask"),
@@ -36,11 +33,11 @@ GRAPH = GraphDeclaration(
     ),
     edges=(
         Edges("operation", "before", "operation", "job_arc", "job_arc_mask"),
-        Edges("operation", "after", "operation", "job_arc_back", "job_arc_mask"),
+        Edges("operation", "after", "operation", "job_arc", "job_arc_mask", reversed=True),
         Edges("operation", "on", "machine", "machine_arc", "operation_mask"),
-        Edges("machine", "does", "operation", "machine_arc_back", "operation_mask"),
+        Edges("machine", "does", "operation", "machine_arc", "operation_mask", reversed=True),
         Edges("operation", "next_of", "job", "next_arc", "action_mask"),
-        Edges("job", "goes_on_with", "operation", "next_arc_back", "action_mask"),
+        Edges("job", "goes_on_with", "operation", "next_arc", "action_mask", reversed=True),
     ),
     actions="job",
     prior="prior",
@@ -55,20 +52,19 @@ class GraphEncoder:
         self._world = Encoder(max_jobs, max_machines, max_operations)
 
     def encode(self, decision: ShopDecision, mask: np.ndarray) -> dict[str, np.ndarray]:
-        """What `makespan.envs.jobshop.observation.Encoder` shows, its arcs the other way round too,
-        and `prior` float32 (max_jobs,), the rule's score of each candidate."""
-        seen = self._complete(self._world.encode(decision, mask))
+        """What `makespan.envs.jobshop.observation.Encoder` shows, and `prior` float32 (max_jobs,),
+        the rule's score of each candidate."""
+        seen = self._with_prior(self._world.encode(decision, mask))
         scores = decision.rows[:, RULE] - DELAY_COST * decision.rows[:, DELAY]
         seen["prior"][decision.jobs] = scores
         return seen
 
     def padding(self, mask: np.ndarray) -> dict[str, np.ndarray]:
         """The observation of nothing."""
-        return self._complete(self._world.padding(mask))
+        return self._with_prior(self._world.padding(mask))
 
-    def _complete(self, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        back = {name: seen[arc][::-1].copy() for arc, name in BACK.items()}
-        return seen | back | {"prior": np.zeros(self._world.jobs, np.float32)}
+    def _with_prior(self, seen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return seen | {"prior": np.zeros(self._world.jobs, np.float32)}
 
 
 class ShopTrainingEnv(JobShopEnv):
@@ -79,7 +75,6 @@ class ShopTrainingEnv(JobShopEnv):
         self._encode = GraphEncoder(*self.config.most)
         assert isinstance(self.observation_space, spaces.Dict)
         boxes = dict(self.observation_space.spaces)
-        boxes |= {name: boxes[arc] for arc, name in BACK.items()}
         boxes["prior"] = spaces.Box(-LIMIT, LIMIT, (self.encoder.jobs,), np.float32)
         self.observation_space = spaces.Dict(boxes)
 

@@ -1,5 +1,7 @@
 """Padded observations become the graph that torch-geometric would make of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -108,3 +110,14 @@ def test_nodes_that_no_message_reaches_are_refused() -> None:
 def test_an_entry_that_is_not_observed_is_named() -> None:
     with pytest.raises(ValueError, match="the observation has no 'length'"):
         SHOP.widths({"operation": (5, 3), "machine": (2, 2), "clock": (1,)})
+
+
+def test_reversed_edges_lead_the_other_way():
+    edges = SHOP.edges[0]
+    back = dataclasses.replace(edges, name="follows", reversed=True)
+    both = dataclasses.replace(SHOP, edges=(*SHOP.edges, back))
+    graph = to_graph(stacked(OBSERVATIONS), both)
+    forth = graph[edges.key].edge_index.T.tolist()
+    assert len(forth) == 3
+    assert sorted(graph[back.key].edge_index.T.tolist()) == sorted([b, a] for a, b in forth)
+    assert graph[back.key].edge_index[1].diff().min() >= 0  # sorted by target, as all are

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.random import SeedSequence
+from world_networks import network
 
-from makespan.agents.config import NetworkConfig
-from makespan.agents.graph.declaration import shapes_of
-from makespan.agents.graph.network import GraphNetwork
 from makespan.agents.graph.plain import PlainNetwork
 from makespan.agents.jobshop.blocking import (
     GRAPH,
@@ -27,17 +25,6 @@ from makespan.envs.jobshop.blocking.simulation import BlockingShop
 from makespan.experiments.train import main, parse, settings_of
 
 WORLD = BlockingWorld(prior=REFERENCE, jobs=(4, 6), machines=(3, 5))
-
-
-def network(world: BlockingWorld, shake: float = 0.0) -> GraphNetwork:
-    """A new one, with noise on its weights."""
-    torch.manual_seed(0)
-    shapes = shapes_of(world.env().observation_space.spaces)  # type: ignore[attr-defined]
-    made = GraphNetwork(GRAPH, shapes, NetworkConfig(hidden=8, layers=2, trust=3.0))
-    with torch.no_grad():
-        for weight in made.parameters():
-            weight += shake * torch.randn_like(weight)
-    return made
 
 
 def decisions(seed: int) -> list[EntryDecision]:

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from world_networks import network
 
 from makespan.agents.config import NetworkConfig, TrainConfig
-from makespan.agents.graph.declaration import shapes_of
-from makespan.agents.graph.network import GraphNetwork
 from makespan.agents.graph.plain import PlainNetwork
 from makespan.agents.jobshop.dynamic import (
     GRAPH,
@@ -28,17 +27,6 @@ WORLD = DynamicWorld(jobs=(5, 7), machines=(3, 5), spread=0.2)
 TARDY = DynamicWorld(
     "atc", "tardiness", jobs=(20, 25), machines=(2, 3), utilisation=0.9, spread=0.2
 )
-
-
-def network(world: DynamicWorld, shake: float = 0.0) -> GraphNetwork:
-    """A new one, with noise on its weights."""
-    torch.manual_seed(0)
-    shapes = shapes_of(world.env().observation_space.spaces)  # type: ignore[attr-defined]
-    made = GraphNetwork(GRAPH, shapes, NetworkConfig(hidden=8, layers=2, trust=3.0))
-    with torch.no_grad():
-        for weight in made.parameters():
-            weight += shake * torch.randn_like(weight)
-    return made
 
 
 def decisions(world: DynamicWorld, seed: int) -> list[DispatchDecision]:

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from world_networks import network
 
 from makespan.agents.config import CloningConfig, NetworkConfig, TrainConfig
-from makespan.agents.graph.declaration import shapes_of
-from makespan.agents.graph.network import GraphNetwork
-from makespan.agents.jobshop.improve import GRAPH, ImproveWorld, LearnedSwaps
-from makespan.agents.train import train
+from makespan.agents.jobshop.improve import ImproveWorld, LearnedSwaps
+from makespan.agents.train import plain_weights, train
 from makespan.baselines.jobshop.improvement import tabu, tabu_scores
 from makespan.envs.core.contract import simulate
 from makespan.envs.jobshop.improve.episode import first_schedule
@@ -32,21 +31,6 @@ CONFIG = TrainConfig(
     test=2,
     network=NetworkConfig(hidden=8, layers=1, trust=20.0),
 )
-
-
-def weights_of(network: GraphNetwork) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in network.state_dict().items()}
-
-
-def network(spread: float) -> GraphNetwork:
-    """One whose head says something, as if it was trained, or nothing if `spread` is 0."""
-    torch.manual_seed(0)
-    shapes = shapes_of(WORLD.env().observation_space.spaces)  # type: ignore[attr-defined]
-    made = GraphNetwork(GRAPH, shapes, CONFIG.network)
-    last = made.score[2]
-    assert isinstance(last, torch.nn.Linear)
-    torch.nn.init.normal_(last.weight, std=spread)
-    return made
 
 
 def test_observations_are_in_their_space():
@@ -78,12 +62,11 @@ def test_observations_show_the_rule_and_what_a_swap_gains(prior: bool):
         gains = (decision.estimates[:, None] - before) / longest
         assert observation["merit"][:moves] == pytest.approx(gains)
         assert not observation["merit"][moves:].any()
-        assert (observation["machine_arcs_back"][::-1] == observation["machine_arcs"]).all()
         observation, *_ = env.step(tabu(decision))
 
 
 def test_an_untrained_network_chooses_as_the_rule():
-    policy = LearnedSwaps(weights_of(network(0.0)), prior=True)
+    policy = LearnedSwaps(plain_weights(network(WORLD)), prior=True)
     for name in ("ft06", "la21"):
         learned, rule = (
             simulate(
@@ -95,8 +78,8 @@ def test_an_untrained_network_chooses_as_the_rule():
 
 
 def test_the_policy_scores_as_the_network_does_in_the_environment():
-    made = network(20.0)
-    policy, env = LearnedSwaps(weights_of(made), prior=True), WORLD.env()
+    made = network(WORLD, head=20.0)
+    policy, env = LearnedSwaps(plain_weights(made), prior=True), WORLD.env()
     others = 0
     for seed in range(5):
         observation, info = env.reset(seed=seed)

@@ -7,12 +7,11 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from world_networks import network
 
 from makespan.agents.config import NetworkConfig, TrainConfig
-from makespan.agents.graph.declaration import shapes_of
-from makespan.agents.graph.network import GraphNetwork
-from makespan.agents.jobshop.world import GRAPH, LearnedShop, ShopWorld
-from makespan.agents.train import train
+from makespan.agents.jobshop.world import LearnedShop, ShopWorld
+from makespan.agents.train import plain_weights, train
 from makespan.baselines.jobshop.rules import dispatch
 from makespan.envs.core.contract import simulate
 from makespan.envs.jobshop.simulation import ShopSimulation
@@ -33,21 +32,6 @@ CONFIG = TrainConfig(
 )
 
 
-def weights_of(network: GraphNetwork) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in network.state_dict().items()}
-
-
-def network(seed: int = 0) -> GraphNetwork:
-    """One whose heads say something, as if it was trained."""
-    torch.manual_seed(seed)
-    shapes = shapes_of(WORLD.env().observation_space.spaces)  # type: ignore[attr-defined]
-    made = GraphNetwork(GRAPH, shapes, CONFIG.network)
-    last = made.score[2]
-    assert isinstance(last, torch.nn.Linear)
-    torch.nn.init.normal_(last.weight, std=0.5)
-    return made
-
-
 def test_observations_are_in_their_space():
     env = WORLD.env()
     observation, info = env.reset(seed=0)
@@ -60,9 +44,7 @@ def test_observations_are_in_their_space():
 
 
 def test_an_untrained_network_chooses_as_the_rule():
-    torch.manual_seed(0)
-    shapes = shapes_of(WORLD.env().observation_space.spaces)  # type: ignore[attr-defined]
-    policy = LearnedShop(weights_of(GraphNetwork(GRAPH, shapes, CONFIG.network)))
+    policy = LearnedShop(plain_weights(network(WORLD)))
     for name in ("ft06", "la21"):
         shop = benchmark(name)
         made = simulate(ShopSimulation(shop, "active"), policy).schedule
@@ -70,8 +52,8 @@ def test_an_untrained_network_chooses_as_the_rule():
 
 
 def test_the_policy_scores_as_the_network_does_in_the_environment():
-    made = network()
-    policy, env = LearnedShop(weights_of(made)), WORLD.env()
+    made = network(WORLD, head=0.5)
+    policy, env = LearnedShop(plain_weights(made)), WORLD.env()
     for seed in range(5):
         observation, info = env.reset(seed=seed)
         done = False
@@ -86,7 +68,7 @@ def test_the_policy_scores_as_the_network_does_in_the_environment():
 
 
 def test_the_same_weights_schedule_shops_of_other_sizes():
-    policy = LearnedShop(weights_of(network()))
+    policy = LearnedShop(plain_weights(network(WORLD, head=0.5)))
     for name in ("ft06", "la31", "ft06"):
         simulate(ShopSimulation(benchmark(name), "active"), policy).schedule.validate()
 
