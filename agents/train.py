@@ -9,7 +9,6 @@ it learned since: resumed from there it starts a stretch where the other did not
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -26,17 +25,15 @@ from torch import nn
 from makespan.agents.checkpoint import load_checkpoint, save_checkpoint
 from makespan.agents.cloning import clone, watch
 from makespan.agents.config import TrainConfig, stream
-from makespan.agents.folder import CARD, Agent, AgentCard, AgentError, load_agent
+from makespan.agents.folder import Agent, AgentCard, load_agent
 from makespan.agents.graph.network import GraphNetwork
 from makespan.agents.policy import GraphPolicy
 from makespan.agents.provenance import commit, versions
+from makespan.agents.run import CHECKPOINT, RUN, in_words, open_run
 from makespan.agents.schedules import schedule
 from makespan.agents.vectorised import vectorised
 from makespan.agents.whole_file import write_text
 from makespan.agents.world import World
-
-CHECKPOINT, RUN = "checkpoint.safetensors", "run.json"
-"""Files of a run's folder, beside those of the agent: where it stands, and its settings."""
 
 Report = Callable[[dict[str, float]], None]
 """Is told `steps` before every rollout, and after every evaluation, when the run has been saved,
@@ -60,7 +57,7 @@ def train(
             is damaged.
         KeyboardInterrupt: after what was learned has been saved.
     """
-    _open(folder, world, config, resume)
+    open_run(folder, _settings(world, config), resume)
     torch.set_num_threads(1)  # the graphs are small: more threads wait for each other
     model = _model(world, config)
     model.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
@@ -95,7 +92,7 @@ def change_settings(folder: Path, world: World, config: TrainConfig) -> None:
     Its weights, optimiser, reward statistics, steps and scores stay, so the network must be of the
     same size.
     """
-    write_text(folder / RUN, _settings(world, config))
+    write_text(folder / RUN, in_words(_settings(world, config)))
 
 
 class Stretches(BaseCallback):
@@ -242,33 +239,12 @@ def _imitate(world: World, config: TrainConfig, model: MaskablePPO) -> float:
     return clone(network_of(model), lessons, cloning, config.seed)
 
 
-def _open(folder: Path, world: World, config: TrainConfig, resume: bool) -> None:
-    """Write down what is run, or check that it is what was run here before.
-
-    What was begun and came to no checkpoint, since a setting was wrong, was not run.
-    """
-    wanted = _settings(world, config)
-    path = folder / RUN
-    if (folder / CARD).exists() and not path.exists():
-        raise AgentError(f"{folder}: there is an agent already that was not trained here")
-    if path.exists() and (folder / CHECKPOINT).exists():
-        if not resume:
-            raise AgentError(f"{folder}: there is a run already: --resume goes on with it")
-        # Runs of before there was more than one world do not name theirs.
-        if json.loads(wanted) != {"env": "llm_router"} | json.loads(path.read_text("utf-8")):
-            raise AgentError(f"{folder}: the run there has other settings ({path.name} lists them)")
-        return
-    write_text(path, wanted)
-
-
-def _settings(world: World, config: TrainConfig) -> str:
-    """What is in the file `RUN`."""
-    settings = {
+def _settings(world: World, config: TrainConfig) -> dict[str, Any]:
+    return {
         "env": world.name,
         "world": asdict(world),  # type: ignore[call-overload]
         "training": asdict(config),
     }
-    return json.dumps(settings, indent=2) + "\n"
 
 
 def _finish(world: World, config: TrainConfig, folder: Path, stretch: Stretches) -> Agent:

@@ -6,7 +6,6 @@ one that was not.
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -15,19 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from makespan.agents.config import stream
-from makespan.agents.folder import CARD, Agent, AgentCard, AgentError, load_agent
+from makespan.agents.folder import Agent, AgentCard, load_agent
 from makespan.agents.jobshop.config import RECIPES, ShopTraining
 from makespan.agents.jobshop.network import DispatchNetwork
 from makespan.agents.jobshop.recipes import Recipe
 from makespan.agents.jobshop.sampling import Samples, sample_schedules
 from makespan.agents.provenance import commit, versions
+from makespan.agents.run import CHECKPOINT, load_state, open_run, save_state
 from makespan.agents.schedules import schedule
-from makespan.agents.whole_file import write_text, writing
 from makespan.baselines.jobshop.rules import dispatch
 from makespan.envs.core.registry import load
 from makespan.envs.jobshop.core import Way
@@ -36,9 +34,6 @@ from makespan.traces.jobshop.instance import JobShop
 from makespan.traces.jobshop.uniform import uniform_shop
 
 WORLD = "job_shop"
-
-CHECKPOINT, RUN = "checkpoint.safetensors", "run.json"
-"""Files of a run's folder, beside those of the agent: where it stands, and its settings."""
 
 RULE = "tail_p"
 """The rule in whose makespans scores are measured."""
@@ -105,6 +100,22 @@ class Trainer:
         self.notes["choices"] += sum(int((sample.picks >= 0).sum()) for sample in samples)
         self.notes["cpu_s"] += time.process_time() - since
 
+    def save(self, path: Path) -> None:
+        """Write where the run stands; whole, or not at all."""
+        save_state(path, self._modules, self.optimizer, self.notes)
+
+    def load(self, path: Path) -> None:
+        """Go on where a run stood.
+
+        Raises:
+            AgentError: the file is damaged, or of a run with other settings.
+        """
+        self.notes, _ = load_state(path, self._modules, self.optimizer)
+
+    @property
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"network": self.network, "average": self.average}
+
     def _sample(self, rng: np.random.Generator) -> list[Samples]:
         config = self.config
         jobs, machines = config.sizes[rng.integers(len(config.sizes))]
@@ -132,10 +143,10 @@ def train(
         AgentError: `folder` holds another run, or one that `resume` did not ask for; its checkpoint
             is damaged.
     """
-    _open(folder, config, resume)
+    open_run(folder, {"env": WORLD, "training": asdict(config)}, resume)
     trainer = Trainer(config)
     if (folder / CHECKPOINT).exists():
-        load_checkpoint(folder / CHECKPOINT, trainer)
+        trainer.load(folder / CHECKPOINT)
     tuning = RandomShops(config, "tuning")
     try:
         while True:
@@ -147,7 +158,7 @@ def train(
             trainer.update()
             report({"updates": trainer.notes["updates"]})
     except KeyboardInterrupt:
-        save_checkpoint(folder / CHECKPOINT, trainer)
+        trainer.save(folder / CHECKPOINT)
         raise
     return _finish(trainer, folder)
 
@@ -193,47 +204,6 @@ def network_of(config: ShopTraining) -> DispatchNetwork:
     return DispatchNetwork(config.hidden, config.layers, config.narrow, config.trust)
 
 
-def save_checkpoint(path: Path, trainer: Trainer) -> None:
-    """Write where a run stands; whole, or not at all."""
-    tensors = {f"network.{n}": value for n, value in trainer.network.state_dict().items()}
-    tensors |= {f"average.{n}": value for n, value in trainer.average.state_dict().items()}
-    for number, moments in trainer.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{n}": value for n, value in moments.items()}
-    with writing(path) as unfinished:
-        save_file(
-            {name: value.contiguous().clone() for name, value in tensors.items()},
-            unfinished,
-            {"notes": json.dumps(trainer.notes)},
-        )
-
-
-def load_checkpoint(path: Path, trainer: Trainer) -> None:
-    """Put a trainer where the run stood.
-
-    Raises:
-        AgentError: the file is damaged, or of a run with other settings.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            notes = json.loads(file.metadata()["notes"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        trainer.network.load_state_dict(_part(tensors, "network."))
-        trainer.average.load_state_dict(_part(tensors, "average."))
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in _part(tensors, "optimizer.").items():
-            number, moment = name.split(".")
-            state.setdefault(int(number), {})[moment] = value
-        groups = trainer.optimizer.state_dict()["param_groups"]
-        trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})
-    except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
-        raise AgentError(f"{path}: not a checkpoint of this run: {error}") from None
-    trainer.notes = notes
-
-
-def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
 def _close_stretch(trainer: Trainer, tuning: RandomShops, folder: Path, report: Report) -> None:
     """Evaluate what was learned, keep it if it is the best, and save the run."""
     notes = trainer.notes
@@ -246,7 +216,7 @@ def _close_stretch(trainer: Trainer, tuning: RandomShops, folder: Path, report: 
             notes["best"] = row | {"sizes": [round(size, 4) for size in sizes]}
             _agent(trainer, {}).save(folder)
         report({"updates": notes["updates"], "tuning": score, "best": notes["best"]["tuning"]})
-    save_checkpoint(folder / CHECKPOINT, trainer)
+    trainer.save(folder / CHECKPOINT)
 
 
 def _agent(trainer: Trainer, trained: dict[str, Any]) -> Agent:
@@ -287,18 +257,3 @@ def _finish(trainer: Trainer, folder: Path) -> Agent:
     agent = Agent(card, best.weights)
     agent.save(folder)
     return agent
-
-
-def _open(folder: Path, config: ShopTraining, resume: bool) -> None:
-    """Write down what is run, or check that it is what was run here before."""
-    wanted = json.dumps({"world": WORLD, "training": asdict(config)}, indent=2) + "\n"
-    path = folder / RUN
-    if (folder / CARD).exists() and not path.exists():
-        raise AgentError(f"{folder}: there is an agent already that was not trained here")
-    if path.exists() and (folder / CHECKPOINT).exists():
-        if not resume:
-            raise AgentError(f"{folder}: there is a run already: --resume goes on with it")
-        if path.read_text(encoding="utf-8") != wanted:
-            raise AgentError(f"{folder}: the run there has other settings ({path.name} lists them)")
-        return
-    write_text(path, wanted)

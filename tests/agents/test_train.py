@@ -15,11 +15,11 @@ from small_runs import CONFIG, WORLD, config, same
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from makespan.agents import train as trainer
-from makespan.agents.checkpoint import NOTES
 from makespan.agents.config import CloningConfig, NetworkConfig
 from makespan.agents.folder import AgentError, load_agent
 from makespan.agents.policy import DECAY
-from makespan.agents.train import CHECKPOINT, RUN, change_settings, train
+from makespan.agents.run import CHECKPOINT, NOTES, RUN
+from makespan.agents.train import change_settings, train
 from makespan.agents.vectorised import MasksFromObservations
 from makespan.experiments.train import settings_of
 

@@ -16,7 +16,8 @@ from makespan.agents.jobshop.network import DispatchNetwork, log_probabilities, 
 from makespan.agents.jobshop.recipes import Lesson, preference, reinforce
 from makespan.agents.jobshop.rollout import follow, retrace_starts
 from makespan.agents.jobshop.sampling import Samples, sample_schedules
-from makespan.agents.jobshop.train import CHECKPOINT, RUN, train
+from makespan.agents.jobshop.train import train
+from makespan.agents.run import CHECKPOINT, RUN
 from makespan.baselines.jobshop.rules import dispatch
 from makespan.envs.core.contract import simulate
 from makespan.envs.core.registry import load

@@ -13,7 +13,8 @@ from small_runs import CONFIG, WORLD
 
 from makespan.agents.folder import load_agent
 from makespan.agents.llm.world import RouterWorld
-from makespan.agents.train import RUN, train
+from makespan.agents.run import RUN
+from makespan.agents.train import train
 from makespan.experiments import train as train_command
 from makespan.experiments.sweep import command, tuning
 from makespan.experiments.sweep.config import read
