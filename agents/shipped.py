@@ -10,6 +10,7 @@ AGENTS = {"agent": "shipped/llm_router", "guided_dqn": "shipped/guided_dqn"}
 
 SCHEDULERS = {
     "job_shop": "shipped/job_shop",
+    "job_shop_improve": "shipped/job_shop_improve",
     "dynamic_job_shop": "shipped/dynamic_job_shop",
     "blocking_job_shop": "shipped/blocking_job_shop",
 }

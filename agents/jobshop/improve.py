@@ -10,15 +10,17 @@ policy optimisation, there by n-step REINFORCE.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
+from makespan.agents.folder import load_agent
 from makespan.agents.graph.declaration import Edges, GraphDeclaration, Nodes
 from makespan.agents.graph.plain import PlainNetwork
+from makespan.agents.shipped import folder_of
 from makespan.baselines.jobshop.improvement import RandomSwap, steepest, tabu, tabu_scores
 from makespan.baselines.jobshop.look_ahead import LookAhead
 from makespan.envs.core.contract import Policy, simulate
@@ -145,6 +147,16 @@ class LearnedSwaps:
     def __init__(self, weights: Mapping[str, np.ndarray], prior: bool) -> None:
         self._network = PlainNetwork(GRAPH, weights)
         self._prior = prior
+
+    @classmethod
+    def load(cls, name: str = "job_shop_improve") -> Self:
+        """The agent of that name that comes with the package, or that in a folder.
+
+        Raises:
+            AgentError: there is none, or it was trained for something else.
+        """
+        agent = load_agent(folder_of(name), ImproveWorld.name, VERSION)
+        return cls(agent.weights, agent.card.settings["prior"])
 
     def __call__(self, decision: SwapDecision) -> int:
         """The allowed swap with the highest score."""

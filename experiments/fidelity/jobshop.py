@@ -28,7 +28,8 @@ def trained_rows() -> Iterator[Row | Missing]:
     if find_spec("torch") is None:
         yield Missing("agents that schedule job shops", "", "takes torch")
         return
-    from makespan.experiments.fidelity import shop_agent, shop_floor_agents
+    from makespan.experiments.fidelity import improve_agent, shop_agent, shop_floor_agents
 
     yield from shop_agent.rows()
+    yield from improve_agent.rows()
     yield from shop_floor_agents.rows()

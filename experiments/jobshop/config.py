@@ -15,10 +15,12 @@ class JobShopConfig:
         set: comma list of job shops: names (`ta01`), families (`ta`, `la`, `ft`, ...), those of one
             size (`ta15x15`), files, or `small`, fifteen of three sizes.
         policy: comma list of rules with the way of making a schedule (`spt`, which is
-            `spt:nondelay`, `spt:active`), `cpsat:10s`, `random:128` (the best of so many random
-            schedules), solvers by name, `FILE.py:FUNCTION` (which takes `seed` if it draws), or
-            `rules` for all rules; `default`: all rules, and CP-SAT for 1 s and 10 s if OR-Tools is
-            installed.
+            `spt:nondelay`, `spt:active`), `agent` and `agent:128` (a trained one, greedy, or the
+            best of so many schedules; `agent:FOLDER`, `agent:FOLDER:128`), `improve:500` and
+            `tabu:5000` (so many swaps, by a trained agent and by tabu search), `cpsat:10s`,
+            `random:128` (the best of so many random schedules), solvers by name, `FILE.py:FUNCTION`
+            (which takes `seed` if it draws), or `rules` for all rules; `default`: the rules and one
+            or two of each of the others, as far as they are installed.
         seeds: number of seeds, or a comma list of them (`7,` for seed 7 alone), for policies that
             draw.
 

@@ -12,8 +12,11 @@ import numpy as np
 
 from makespan.baselines.jobshop import RULES, dispatch
 from makespan.baselines.jobshop.tabu import tabu_search
+from makespan.envs.core.contract import simulate
 from makespan.envs.core.registry import load
 from makespan.envs.jobshop.generation import Way, generate
+from makespan.envs.jobshop.improve.episode import first_schedule
+from makespan.envs.jobshop.improve.search import LocalSearch
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.experiments.configuration import split
 from makespan.experiments.own_function import own_function
@@ -37,8 +40,8 @@ WAYS: tuple[str, ...] = get_args(Way)
 AGENTS = ("agent", "agent:128")
 """Those of `default`, where there is torch: greedy, and the best of so many schedules."""
 
-TABU = ("tabu:1000",)
-"""The same of the tabu search."""
+SEARCHES = ("tabu:1000", "improve:500")
+"""The same of those that improve a schedule: so many swaps, of tabu search and by an agent."""
 
 CPSAT = ("cpsat:1s", "cpsat:10s")
 """The time limits of `default`."""
@@ -104,7 +107,7 @@ def _expanded(names: str) -> list[str]:
     agents = AGENTS if find_spec("torch") else ()
     groups = {
         "rules": tuple(RULES),
-        "default": (*RULES, *SOLVERS, *TABU, *agents, *cpsat),
+        "default": (*RULES, *SOLVERS, *SEARCHES, *agents, *cpsat),
     }
     return list(dict.fromkeys(n for name in split(names) for n in groups.get(name, (name,))))
 
@@ -193,13 +196,31 @@ def _tabu(name: str, argument: str) -> Policy:
     return Policy(name, search, flexible=False)
 
 
+def _improve(name: str, argument: str) -> Policy:
+    """The agent that swaps, of the package or in a folder, from the schedule of FDD/MWKR."""
+    from makespan.agents.jobshop.improve import LearnedSwaps
+
+    folder, _, steps = argument.rpartition(":")
+    if not re.fullmatch(r"[1-9]\d*", steps):
+        raise ValueError(f"{name}: how many swaps? Such as improve:500")
+    swaps = LearnedSwaps.load(folder or "job_shop_improve")
+
+    def search(shop: JobShop, seed: int, report: Report) -> Schedule:
+        rng = np.random.default_rng(seed)
+        found = simulate(LocalSearch(first_schedule(shop), int(steps), rng), swaps)
+        return found.best.schedule
+
+    return Policy(name, search, flexible=False)
+
+
 PARAMETRIC: Mapping[str, Callable[[str, str], Policy]] = {
     "agent": _agent,
     "cpsat": _cpsat,
+    "improve": _improve,
     "random": _random,
     "tabu": _tabu,
 }
 """What stands before the colon -> the policy of a name and of what stands behind it."""
 
-EXAMPLES = ("agent", "agent:128", "cpsat:10s", "random:128", "tabu:5000")
+EXAMPLES = ("agent", "agent:128", "cpsat:10s", "improve:500", "random:128", "tabu:5000")
 """Of these, for the message about an unknown name."""

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from makespan.baselines.jobshop import dynamic_rules
+from makespan.baselines.jobshop.improvement import RandomSwap
 from makespan.experiments.fidelity import (
     command,
+    improve_agent,
     jobshop,
     proofs,
     shop_agent,
@@ -34,6 +36,19 @@ def test_an_agent_that_is_no_better_does_not_pass(monkeypatch):
     assert isinstance(sizes, Row)
     assert (greedy.passed, best.passed, sizes.passed) == (False, False, False)
     assert sizes.ours == 3  # 50x15, 50x20 and 100x20
+
+
+@pytest.mark.slow_in_python
+def test_the_agent_that_swaps_is_below_what_was_published_and_chance_is_not(monkeypatch):
+    of_15x15 = {"15x15": improve_agent.L2S["15x15"]}
+    (row,) = improve_agent.rows(of_15x15)
+    assert isinstance(row, Row)
+    assert row.passed
+    assert row.ours > 0
+    monkeypatch.setattr(improve_agent.LearnedSwaps, "load", lambda: RandomSwap(0))
+    (chance,) = improve_agent.rows(of_15x15)
+    assert isinstance(chance, Row)
+    assert not chance.passed
 
 
 def test_the_agents_of_shops_that_run_or_block_are_below_every_rule(monkeypatch):

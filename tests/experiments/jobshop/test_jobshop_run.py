@@ -150,6 +150,8 @@ def test_interrupted_before_any_policy_finished(monkeypatch, capsys):
         (["--policy", "cpsat:0s"], "Such as cpsat:10s"),
         (["--policy", "random:0"], "Such as random:128"),
         (["--policy", "tabu"], "Such as tabu:5000"),
+        (["--policy", "improve"], "how many swaps? Such as improve:500"),
+        (["--policy", "improve:job_shop:9"], "acts in job_shop, not in job_shop_improve"),
         (["--policy", "agent:0"], "Such as agent:128"),
         (["--policy", "agent:job_shp"], "Did you mean 'job_shop'"),
         (["--policy", "agent:agent"], "this agent acts in llm_router, not in job_shop"),
@@ -285,7 +287,7 @@ def test_groups_of_instances():
 
 def test_the_default_policies_have_only_what_is_installed(monkeypatch):
     labels = list(policies.resolve("default"))
-    found = [*policies.RULES, *policies.SOLVERS, "tabu:1000"]
+    found = [*policies.RULES, *policies.SOLVERS, "tabu:1000", "improve:500"]
     assert labels == [*found, "agent", "agent:128", "cpsat:1s", "cpsat:10s"]
     monkeypatch.setattr(policies, "find_spec", lambda name: None)
     assert list(policies.resolve("default,spt")) == found
@@ -323,6 +325,16 @@ def test_the_agent_schedules_greedily_or_takes_the_best_of_many():
         makespans.append(schedule.makespan)
     assert makespans[2] == makespans[3] <= makespans[1] <= makespans[0]
     assert makespans[2] < makespans[0]
+
+
+def test_the_agent_that_swaps_gains_by_more_swaps():
+    shop, makespans = benchmark("la21"), []
+    for name in ("improve:1", "improve:60", "improve:job_shop_improve:60"):
+        schedule = policies.named(name).solve(shop, 0, lambda makespan: None)
+        assert schedule is not None
+        schedule.validate()
+        makespans.append(schedule.makespan)
+    assert makespans[0] > makespans[1] == makespans[2]
 
 
 def test_the_best_of_more_random_schedules_is_no_longer():
