@@ -32,7 +32,8 @@ class AgentCard:
             and the result was measured (`test`), which are disjoint.
         results: name -> figure.
         trained: steps, seconds, commit, versions.
-        kind: how its weights make a policy: `graph`, or `guided_dqn`.
+        kind: how its weights make a policy: `graph`, `dispatch` (of `makespan train-shop`), or
+            `guided_dqn`.
     """
 
     world: str

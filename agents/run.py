@@ -28,7 +28,8 @@ def open_run(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     What was begun and came to no checkpoint, since a setting was wrong, was not run.
 
     Raises:
-        AgentError: the folder holds another run or agent, or a run that `resume` did not ask for.
+        AgentError: the folder holds another run or agent, or a run that `resume` did not ask for;
+            its settings cannot be read.
     """
     wanted = in_words(settings)
     path = folder / RUN
@@ -38,11 +39,17 @@ def open_run(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
         if not resume:
             raise AgentError(f"{folder}: there is a run already: --resume goes on with it")
         # Runs of before there was more than one world do not name theirs.
-        found = {"env": "llm_router"} | json.loads(path.read_text(encoding="utf-8"))
-        if json.loads(wanted) != found:
+        if json.loads(wanted) != {"env": "llm_router"} | _settings_in(path):
             raise AgentError(f"{folder}: the run there has other settings ({path.name} lists them)")
         return
     write_text(path, wanted)
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise AgentError(f"{path}: not the settings of a run: {error}") from None
 
 
 def in_words(settings: Mapping[str, Any]) -> str:

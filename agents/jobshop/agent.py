@@ -16,6 +16,9 @@ from makespan.envs.jobshop.schedule import Schedule
 from makespan.envs.jobshop.simulation import ShopDecision
 from makespan.traces.jobshop.instance import JobShop
 
+KIND = "dispatch"
+"""Of agents, as their cards say it."""
+
 
 class ShopAgent:
     """Schedules plain job shops of any size.
@@ -41,20 +44,21 @@ class ShopAgent:
         """
         folder = folder_of(name)
         agent = load_agent(folder, "job_shop", VERSION)
+        if agent.card.kind != KIND:
+            raise AgentError(
+                f"{folder}: trained by `makespan train`; makespan.agents.jobshop.world.LearnedShop "
+                "makes a policy of it"
+            )
         return cls(_network(agent, folder), agent.card.training["way"])
 
     def schedule(self, shop: JobShop) -> Schedule:
         """Greedily: at every choice the candidate with the highest score."""
         return self.sample(shop, 0, 0).best
 
-    def sample(self, shop: JobShop, samples: int, seed: int, temperature: float = 1.0) -> Samples:
-        """A greedy schedule and some that are drawn; `Samples.best` is the shortest of all.
-
-        Args:
-            temperature: that scores are divided by before the softmax.
-        """
+    def sample(self, shop: JobShop, samples: int, seed: int) -> Samples:
+        """A greedy schedule and some that are drawn; `Samples.best` is the shortest of all."""
         rng = np.random.default_rng(np.random.SeedSequence(seed))
-        return sample_schedules(shop, self.way, self._look(shop), samples, rng, temperature)
+        return sample_schedules(shop, self.way, self._look(shop), samples, rng)
 
     def __call__(self, decision: ShopDecision) -> int:
         """The candidate with the highest score."""

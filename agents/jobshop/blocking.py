@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
 from makespan.agents.graph.declaration import Edges, GraphDeclaration, Nodes
@@ -16,6 +17,7 @@ from makespan.envs.core.contract import Policy, simulate
 from makespan.envs.core.registry import unknown_name
 from makespan.envs.jobshop.blocking.decision import EntryDecision
 from makespan.envs.jobshop.blocking.env import BlockingJobShopEnv
+from makespan.envs.jobshop.blocking.episode import EpisodeConfig
 from makespan.envs.jobshop.blocking.observation import EDGES, Encoder
 from makespan.envs.jobshop.blocking.simulation import BlockingShop
 
@@ -110,6 +112,7 @@ class BlockingTrainingEnv(BlockingJobShopEnv):
 
     def __init__(self, prior: str, **settings: Any) -> None:
         super().__init__(**settings)
+        EzPickle.__init__(self, prior, **settings)
         jobs, machines = self.config.rows
         self._encode = BlockingEncoder(jobs, machines, prior)
         assert isinstance(self.observation_space, spaces.Dict)
@@ -165,12 +168,13 @@ class LearnedBlocking:
     def __init__(self, weights: Mapping[str, np.ndarray], prior: str) -> None:
         self._network = PlainNetwork(GRAPH, weights)
         self._prior = prior
-        self._encoder: BlockingEncoder | None = None
+        self._size = (0, 0)
 
     def __call__(self, decision: EntryDecision) -> int:
-        if self._encoder is None:
-            jobs, machines = len(decision.on), len(decision.occupant)
-            self._encoder = BlockingEncoder(jobs, machines, self._prior)
+        """The legal action with the highest score."""
+        size = (len(decision.on), len(decision.occupant))
+        if size != self._size:
+            self._size, self._encoder = size, BlockingEncoder(*size, self._prior)
         scores = self._network.scores(self._encoder.encode(decision))
         return int(np.where(decision.action_mask, scores, -np.inf).argmax())
 
@@ -200,16 +204,19 @@ class BlockingWorld:
     def __post_init__(self) -> None:
         if self.prior and self.prior not in RULES:
             raise unknown_name("prior", self.prior, RULES)
-        self.env()
+        self.draw(0)
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("jobs", "machines", "shutdown")
+        return {name: list(getattr(self, name)) for name in names}
 
     def env(self) -> BlockingTrainingEnv:
         """A training environment."""
-        return BlockingTrainingEnv(
-            self.prior,
-            jobs=list(self.jobs),
-            machines=list(self.machines),
-            shutdown=list(self.shutdown),
-        )
+        return BlockingTrainingEnv(self.prior, **self._settings())
+
+    def draw(self, seed: int) -> BlockingShop:
+        """A shop and its shutdowns at the beginning; the same whenever it is asked for."""
+        return BlockingShop(*EpisodeConfig(**self._settings()).draw(SeedSequence(seed)))
 
     def teacher(self, name: str) -> Policy:
         """The rule of that name, with the limit of the reference."""
@@ -224,15 +231,11 @@ class BlockingWorld:
         return np.array([self._ratio(weights, seed) for seed in seeds])
 
     def _ratio(self, weights: Mapping[str, np.ndarray], seed: int) -> float:
-        return _makespan(self, seed, self.policy(weights)) / _reference(self, seed)
-
-
-def _makespan(world: BlockingWorld, seed: int, scheduler: Policy) -> int:
-    shop = world.env().config.draw(SeedSequence(seed))
-    return simulate(BlockingShop(*shop), scheduler).makespan
+        made = simulate(self.draw(seed), self.policy(weights))
+        return made.makespan / _reference(self, seed)
 
 
 @cache
 def _reference(world: BlockingWorld, seed: int) -> int:
     """Asked again at every evaluation."""
-    return _makespan(world, seed, policy(REFERENCE, limit=LIMIT))
+    return simulate(world.draw(seed), policy(REFERENCE, limit=LIMIT)).makespan

@@ -30,8 +30,8 @@ class ShopTraining:
         seed: of everything; the same seed gives the same agent on the same machine.
         sizes: jobs and machines of the random shops; those of an update have one of these sizes.
         operations: that are scheduled for an update, over all samples; it takes as many shops.
-        samples: schedules of each shop; a greedy one comes to these.
-        kept: of these, how many schedules are learned from with `preference`.
+        samples: schedules of each shop; a greedy one comes to these. `cp_guided` uses one.
+        kept: of these, how many schedules are learned from with `preference`, at least 2.
         epochs, clip: of `ppo` and `cp_guided`.
         rate, schedule: peak of the learning rate, and its course (`makespan.agents.schedules`).
         hidden, layers, narrow: width of embeddings, rounds of messages, width of the last layer.
@@ -64,12 +64,12 @@ class ShopTraining:
         if self.recipe not in RECIPES:
             raise unknown_name("recipe", self.recipe, RECIPES)
         way_number(self.way)
-        for name in ("updates", "operations", "epochs", "hidden", "narrow", "tuning"):
+        for name in ("updates", "operations", "samples", "epochs", "hidden", "narrow", "tuning"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if min(self.seed, self.layers) < 0 or self.checkpoint_every < 1:
             raise ValueError("needs seed and layers >= 0 and checkpoint_every >= 1")
-        if not 2 <= self.kept <= self.samples:
+        if self.recipe == "preference" and not 2 <= self.kept <= self.samples:
             raise ValueError(f"kept must be from 2 to samples ({self.samples}), not {self.kept}")
         if not self.sizes or min(map(min, self.sizes)) < 2:
             raise ValueError("sizes must be of at least 2 jobs and 2 machines")

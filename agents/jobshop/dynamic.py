@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
 from makespan.agents.graph.declaration import Edges, GraphDeclaration, Nodes
@@ -148,6 +149,7 @@ class DynamicTrainingEnv(DynamicJobShopEnv):
 
     def __init__(self, world: "DynamicWorld") -> None:
         super().__init__(**world.settings(world.jobs[1], world.machines[1]))
+        EzPickle.__init__(self, world)
         self._world_settings = world
         self._encode = DynamicEncoder(world.jobs[1], world.machines[1], world.rule)
         assert isinstance(self.observation_space, spaces.Dict)

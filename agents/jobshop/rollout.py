@@ -99,22 +99,22 @@ def score_rows(head, operations, rows):
 
 
 @inlined_kernel
-def sample(scores, count, temperature, uniform):
+def sample(scores, count, uniform):
     """The place of a candidate, drawn by the softmax of the scores."""
     top = scores[:count].max()
     total = 0.0
     for k in range(count):
-        total += np.exp((scores[k] - top) / temperature)
+        total += np.exp(scores[k] - top)
     left = uniform * total
     for k in range(count):
-        left -= np.exp((scores[k] - top) / temperature)
+        left -= np.exp(scores[k] - top)
         if left < 0:
             return k
     return count - 1
 
 
 @kernel
-def roll_out(shop, facts, way, head, uniform, temperature, makespans, picks, candidates, starts):
+def roll_out(shop, facts, way, head, uniform, makespans, picks, candidates, starts):
     """Make schedules; the first is greedy if `uniform` has one row less than there are.
 
     Args:
@@ -147,7 +147,7 @@ def roll_out(shop, facts, way, head, uniform, temperature, makespans, picks, can
             if k < greedy:
                 pick = np.argmax(scores[:count])
             else:
-                pick = sample(scores, count, temperature, uniform[k - greedy, made])
+                pick = sample(scores, count, uniform[k - greedy, made])
             picks[k, made] = pick
             made += 1
             candidates[k] += count

@@ -48,13 +48,8 @@ def sample_schedules(
     head: Head,
     samples: int,
     rng: np.random.Generator,
-    temperature: float = 1.0,
 ) -> Samples:
-    """One greedy schedule, and others drawn by the softmax of the scores at each choice.
-
-    Args:
-        temperature: that scores are divided by.
-    """
+    """One greedy schedule, and others drawn by the softmax of the scores at each choice."""
     columns, known = facts(shop)
     made = Samples(
         shop,
@@ -71,7 +66,6 @@ def sample_schedules(
         way_number(way),
         head,
         uniform,
-        temperature,
         made.makespan,
         made.picks,
         made.candidates,

@@ -2,7 +2,8 @@
 
 A run is a folder that becomes that of the agent. Whatever an update draws follows from the seed and
 the number of the update, so a run that was killed and resumed gives the same agent, bit for bit, as
-one that was not.
+one that was not. Interrupted by Ctrl-C, a run also keeps what it learned since its last checkpoint:
+if that was in the middle of an update, which is then made again, the agent differs.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from makespan.agents.config import stream
 from makespan.agents.folder import Agent, AgentCard, load_agent
+from makespan.agents.jobshop.agent import KIND
 from makespan.agents.jobshop.config import RECIPES, ShopTraining
 from makespan.agents.jobshop.network import DispatchNetwork
 from makespan.agents.jobshop.recipes import Recipe
@@ -229,7 +231,7 @@ def _agent(trainer: Trainer, trained: dict[str, Any]) -> Agent:
         seeds={"training": config.seed},
         results={"tuning": notes["best"], "history": notes["history"]},
         trained=trained,
-        kind="dispatch",
+        kind=KIND,
     )
     weights = trainer.averaged.state_dict()
     return Agent(card, {name: value.numpy().copy() for name, value in weights.items()})

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
 from makespan.agents.graph.declaration import Edges, GraphDeclaration, Nodes
@@ -72,6 +73,7 @@ class ShopTrainingEnv(JobShopEnv):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        EzPickle.__init__(self, **settings)
         self._encode = GraphEncoder(*self.config.most)
         assert isinstance(self.observation_space, spaces.Dict)
         boxes = dict(self.observation_space.spaces)

@@ -1,11 +1,11 @@
 """Agents of job shops without buffers."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.random import SeedSequence
 from world_networks import network
 
 from makespan.agents.graph.plain import PlainNetwork
@@ -28,8 +28,7 @@ WORLD = BlockingWorld(prior=REFERENCE, jobs=(4, 6), machines=(3, 5))
 
 
 def decisions(seed: int) -> list[EntryDecision]:
-    shop = WORLD.env().config.draw(SeedSequence(seed))
-    simulation, choose, seen = BlockingShop(*shop), Random(seed), []
+    simulation, choose, seen = WORLD.draw(seed), Random(seed), []
     while (decision := simulation.next_decision()) is not None:
         seen.append(decision)
         simulation.decide(choose(decision))
@@ -38,10 +37,20 @@ def decisions(seed: int) -> list[EntryDecision]:
 
 def test_untrained_the_agent_is_the_rule():
     scheduler = WORLD.policy(plain_weights(network(WORLD)))
-    shop = WORLD.env().config.draw(SeedSequence(3))
-    own = simulate(BlockingShop(*shop), scheduler).log
-    rule = simulate(BlockingShop(*shop), policy(REFERENCE, limit=LIMIT)).log
+    own = simulate(WORLD.draw(3), scheduler).log
+    rule = simulate(WORLD.draw(3), policy(REFERENCE, limit=LIMIT)).log
     np.testing.assert_array_equal(own["start"], rule["start"])
+
+
+def test_one_policy_schedules_shops_of_any_size():
+    weights = plain_weights(network(WORLD, shake=0.3))
+    scheduler = WORLD.policy(weights)
+    for jobs, machines in ((4, 3), (7, 6), (3, 4)):
+        world = dataclasses.replace(WORLD, jobs=(jobs, jobs), machines=(machines, machines))
+        own, fresh = (
+            simulate(world.draw(1), policy) for policy in (scheduler, WORLD.policy(weights))
+        )
+        assert own.makespan == fresh.makespan
 
 
 def test_without_torch_the_scores_are_the_same():

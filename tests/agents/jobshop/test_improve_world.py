@@ -1,7 +1,6 @@
 """Improving schedules for the common trainer."""
 
 import dataclasses
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -106,14 +105,6 @@ def test_it_is_trained_by_the_common_trainer(tmp_path: Path, teacher: str):
     scores = WORLD.evaluate(agent.weights, [1, 2])
     assert scores.shape == (2,)
     assert ((scores > 0.7) & (scores < 1.3)).all()
-
-
-def test_the_environment_can_be_pickled():
-    env = dataclasses.replace(WORLD, prior=False).env()
-    copy = pickle.loads(pickle.dumps(env))
-    observations = [e.reset(seed=3)[0] for e in (env, copy)]
-    assert all((observations[0][name] == observations[1][name]).all() for name in observations[0])
-    assert not observations[1]["prior"].any()
 
 
 def test_settings_out_of_range_are_named():

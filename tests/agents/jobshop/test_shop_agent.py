@@ -11,9 +11,9 @@ import torch
 from makespan.agents.folder import AgentError, load_agent
 from makespan.agents.jobshop.agent import ShopAgent
 from makespan.agents.jobshop.config import RECIPES, ShopTraining
-from makespan.agents.jobshop.cp_guided import _improved, cp_guided
+from makespan.agents.jobshop.cp_guided import _improved, _weights, cp_guided
 from makespan.agents.jobshop.network import DispatchNetwork, log_probabilities, shop_graph
-from makespan.agents.jobshop.recipes import Lesson, preference, reinforce
+from makespan.agents.jobshop.recipes import Lesson, _advantages, ppo, preference, reinforce
 from makespan.agents.jobshop.rollout import follow, retrace_starts
 from makespan.agents.jobshop.sampling import Samples, sample_schedules
 from makespan.agents.jobshop.train import train
@@ -214,6 +214,64 @@ def test_a_schedule_followed_by_its_starts_is_the_same_schedule():
         assert before.sum() < sample.shop.operations / 2
 
 
+def test_with_cp_sat_only_the_suffix_counts_and_the_own_one_against_itself():
+    samples = sampled(network(), 8)[:2]
+    pairs = []
+    for sample, gain in zip(samples, (0.1, 0.3), strict=True):
+        makespan = np.array([1 - gain, 1.0])
+        pairs.append(dataclasses.replace(sample, makespan=makespan, picks=sample.picks[1:3]))
+        pairs[-1] = dataclasses.replace(pairs[-1], candidates=sample.candidates[1:3])
+    lesson = Lesson.of(pairs, [np.array([0, 1])] * 2)
+    weights, chosen = _weights(lesson, [0, 3])
+    of = lesson.choices.schedule
+    # In units of the mean gain, 0.2: the better schedules of the two shops, and the network's own.
+    for schedule, weight in enumerate((0.5, -0.5, 1.5, -1.5)):
+        np.testing.assert_allclose(weights.numpy()[of == schedule], weight, rtol=1e-5)
+    for schedule, begin in enumerate((0, 0, 3, 3)):
+        inside = chosen.numpy()[of == schedule]
+        assert inside[:begin].sum() == 0
+        assert inside[begin:].all()
+
+
+def test_advantages_are_worked_out_within_each_schedule():
+    """By hand, of two schedules of two choices, of which the bounds grow 1, 1.1, 1.3 and 1, 1, 1.2.
+
+    The errors are growth of the bound, negative, and of the value; 0.98 of the next one is added.
+    """
+    (sample, *_) = sampled(network())
+    choices = Lesson.of([sample], [np.array([1, 2])]).choices._replace(
+        bound=np.array([1.0, 1.1, 1.0, 1.0]), schedule=np.array([0, 0, 1, 1]), schedules=2
+    )
+    bound = sample.shop.lower_bound()
+    ends = dataclasses.replace(sample, makespan=np.array([1.3, 1.2]) * bound)
+    lesson = Lesson(choices, [np.array([0, 1])], [ends])
+    values = np.array([0.5, 0.3, 0.2, 0.4])
+    advantage, returns = _advantages(lesson, values)
+    last = -0.2 - 0.3, -0.2 - 0.4
+    first = -0.1 + 0.3 - 0.5 + 0.98 * last[0], 0.4 - 0.2 + 0.98 * last[1]
+    np.testing.assert_allclose(advantage, [first[0], last[0], first[1], last[1]])
+    np.testing.assert_allclose(returns, advantage + values)
+
+
+def test_the_value_of_ppo_learns_what_is_still_to_come():
+    net, config = network(), dataclasses.replace(CONFIG, epochs=1)
+    for loss in ppo(net, sampled(net), config):
+        loss.backward()
+    assert any(p.grad is not None and p.grad.any() for p in net.value.parameters())
+
+
+def test_a_pair_is_preferred_by_the_ratio_of_its_makespans():
+    net = network()
+    (sample, *_) = sampled(net, 1)
+    pair = dataclasses.replace(sample, makespan=np.array([10, 30]))
+    (loss,) = preference(net, [pair], dataclasses.replace(CONFIG, kept=2, samples=2))
+    lesson = Lesson.of([pair], [np.array([0, 1])])
+    with torch.no_grad():
+        better, worse = lesson.per_schedule(lesson.judge(net)[0], "mean").tolist()
+    assert better != worse
+    assert loss.item() == pytest.approx(np.log1p(np.exp(-3 * (better - worse))), rel=1e-4)
+
+
 def test_there_is_nothing_to_prefer_where_all_are_as_short():
     samples = sampled(network())
     same = [dataclasses.replace(s, makespan=np.full_like(s.makespan, 9)) for s in samples]
@@ -240,7 +298,10 @@ def test_probabilities_of_a_choice_add_up():
 def test_a_trained_agent_is_loaded_from_its_folder(tmp_path: Path):
     agent = train(CONFIG, tmp_path / "run")
     assert agent.card.trained["updates"] == 6
-    assert [row["updates"] for row in agent.card.results["history"]] == [0, 3, 6]
+    history = agent.card.results["history"]
+    assert [row["updates"] for row in history] == [0, 3, 6]
+    assert agent.card.results["tuning"]["tuning"] == min(row["tuning"] for row in history)
+    assert agent.card.results["test"]["mean"] != agent.card.results["tuning"]["tuning"]
     made = ShopAgent.load(str(tmp_path / "run"))
     assert made.way == "active"
     made.schedule(FT06).validate()
@@ -290,6 +351,11 @@ def test_a_folder_in_use_is_not_trained_in(tmp_path: Path):
 
 def test_what_is_damaged_is_named(tmp_path: Path):
     train(CONFIG, tmp_path)
+    settings = (tmp_path / RUN).read_text()
+    (tmp_path / RUN).write_text(settings[:20])
+    with pytest.raises(AgentError, match=r"run.json: not the settings of a run"):
+        train(CONFIG, tmp_path, resume=True)
+    (tmp_path / RUN).write_text(settings)
     (tmp_path / CHECKPOINT).write_bytes(b"{}")
     with pytest.raises(AgentError, match="not a checkpoint of this run"):
         train(CONFIG, tmp_path, resume=True)
@@ -307,7 +373,8 @@ def test_what_is_damaged_is_named(tmp_path: Path):
         ({"recipe": "pp"}, "unknown recipe"),
         ({"updates": 0}, "updates must be at least 1, not 0"),
         ({"seed": -1}, "seed and layers >= 0"),
-        ({"kept": 1}, "kept must be from 2 to samples"),
+        ({"recipe": "preference", "kept": 1}, "kept must be from 2 to samples"),
+        ({"samples": 0}, "samples must be at least 1, not 0"),
         ({"sizes": ((5, 1),)}, "at least 2 jobs and 2 machines"),
         ({"trust": 0.0}, "clip and trust must be positive"),
         ({"way": "early"}, "not by 'early'"),
