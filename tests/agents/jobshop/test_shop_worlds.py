@@ -11,14 +11,14 @@ from makespan.agents.jobshop.improve import ImproveWorld
 from makespan.agents.jobshop.world import ShopWorld
 from makespan.agents.world import World
 
-SMALL = {"jobs": (4, 6), "machines": (3, 5)}
+JOBS, MACHINES = (4, 6), (3, 5)
 
 WORLDS: list[World] = [
-    ShopWorld(**SMALL, way="nondelay"),
-    DynamicWorld(**SMALL, rule="atc", objective="tardiness", utilisation=0.8),
-    BlockingWorld(**SMALL, prior="blk_tail_p"),
-    ImproveWorld(**SMALL, prior=False, steps=20),
-    ImproveWorld(**SMALL, prior=True, steps=20),
+    ShopWorld(JOBS, MACHINES, way="nondelay"),
+    DynamicWorld("atc", "tardiness", JOBS, MACHINES, utilisation=0.8),
+    BlockingWorld("blk_tail_p", JOBS, MACHINES),
+    ImproveWorld(False, JOBS, MACHINES, steps=20),
+    ImproveWorld(True, JOBS, MACHINES, steps=20),
 ]
 
 
