@@ -10,7 +10,7 @@ import numpy as np
 
 from makespan.envs.core.compiled import inlined_kernel, kernel
 from makespan.envs.jobshop.core import advance, begin, makespan_of, place, restart
-from makespan.envs.jobshop.features import FEATURES, describe, lower_bound
+from makespan.envs.jobshop.features import FEATURES, describe
 
 WIDTH = len(FEATURES)
 
@@ -168,12 +168,11 @@ def retrace(shop, facts, way, picks, rows, operation, choice, chosen, bound):
     made, filled = 0, 0
     count = advance(shop, state, way)
     while count > 0:
-        describe(shop, facts, state, count, queue, rows[filled:])
+        bound[made] = describe(shop, facts, state, count, queue, rows[filled:]) / facts.bound
         for k in range(count):
             operation[filled + k] = state.following[state.candidates[k]]
             choice[filled + k] = made
         chosen[made] = filled + picks[made]
-        bound[made] = lower_bound(shop, facts, state) / facts.bound
         place(shop, state, state.candidates[picks[made]], way)
         made += 1
         filled += count

@@ -72,8 +72,9 @@ def tabu_search(
     A swap may not be undone while it is among the last `TABU`, unless the schedule were the best so
     far. If nothing else is possible, the oldest are forgotten. After `PATIENCE` steps without a
     better schedule the search goes back to the last of `ELITE` good ones that had another
-    neighbour. It ends early where there is no swap to make: then the schedule is optimal
-    (`makespan.envs.jobshop.critical`), or where nothing to jump back to is left.
+    neighbour. It ends early where nothing to jump back to is left, or where there is no swap to
+    make: then the schedule is optimal, if jobs visit no machine twice and operations take time
+    (`makespan.envs.jobshop.critical`).
 
     Args:
         seed: of the choice between critical paths and between equals. With the same seed and no

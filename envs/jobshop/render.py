@@ -52,9 +52,14 @@ def gantt(schedule: Schedule, begun: np.ndarray | None = None) -> "Figure":
 
 def picture(schedule: Schedule, begun: np.ndarray | None = None) -> np.ndarray:
     """The same as uint8 RGB of shape (height, 1000, 3); taller for more machines."""
+    return pixels(gantt(schedule, begun))
+
+
+def pixels(figure: "Figure") -> np.ndarray:
+    """A figure as uint8 RGB of shape (height, width, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(gantt(schedule, begun))
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

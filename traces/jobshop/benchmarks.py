@@ -88,8 +88,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {b.name: b for b in _benchmarks()}
 """Name -> what is known of it."""
 
 
+@cache
 def benchmark(name: str) -> JobShop:
-    """The instance of that name.
+    """The instance of that name, always the same object.
 
     Raises:
         ValueError: there is none; the message offers the nearest names.

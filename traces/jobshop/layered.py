@@ -150,6 +150,7 @@ def _hidden(project: Project, rng: Generator) -> np.ndarray:
     for resource, begin, end in project.downtime.tolist():
         free[begin:end, resource] = 0
     start = np.full(project.tasks, -1)
+    ready = np.zeros(project.tasks, np.int64)
     for task in _random_order(project, rank):
         beside = [other for pair in project.pairs.tolist() if task in pair for other in pair]
         busy = np.zeros(len(free), np.bool_)
@@ -157,12 +158,13 @@ def _hidden(project: Project, rng: Generator) -> np.ndarray:
             if start[other] >= 0:
                 busy[start[other] : start[other] + project.duration[other]] = True
         good = (free >= project.demand[task]).all(axis=1) & ~busy
-        before = [i for i in range(project.tasks) if task in project.successors(i)]
-        begin = max((int(start[i] + project.duration[i]) for i in before), default=0)
-        while not good[begin : begin + project.duration[task]].all():
+        begin, takes = int(ready[task]), int(project.duration[task])
+        while not good[begin : begin + takes].all():
             begin += 1
         start[task] = begin
-        free[begin : begin + project.duration[task]] -= project.demand[task]
+        free[begin : begin + takes] -= project.demand[task]
+        after = project.successors(task)
+        ready[after] = np.maximum(ready[after], begin + takes)
     return start
 
 

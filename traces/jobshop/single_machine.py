@@ -36,7 +36,10 @@ class MachineJobs:
         absent = {"type": 0, "release": 0.0, "due": np.inf}
         for column in fields(self):
             whole = column.name in ("first_operation", "type")
-            values = np.array(getattr(self, column.name), np.int64 if whole else np.float64)
+            given = np.array(getattr(self, column.name))
+            if whole and given.size and given.dtype.kind not in "iu":
+                raise ValueError(f"{column.name} must be whole numbers, not {given.dtype}")
+            values = given.astype(np.int64 if whole else np.float64)
             if column.name in absent and len(values) == 0:
                 values = np.full(jobs, absent[column.name], values.dtype)
             values.setflags(write=False)

@@ -4,6 +4,7 @@ import numpy as np
 
 from makespan.envs.jobshop.blocking.decision import EntryDecision
 from makespan.envs.jobshop.blocking.simulation import BlockingShop
+from makespan.envs.jobshop.render import job_colours, pixels
 
 STATES = ("free", "busy", "blocked", "down")
 
@@ -39,20 +40,17 @@ def picture(shop: BlockingShop, decision: EntryDecision | None) -> np.ndarray:
     A row per machine and a colour per job; pale where the job only blocks the machine, and grey
     where the machine is down.
     """
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.2 + 0.28 * shop.shop.machines), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     figure.suptitle(caption(shop, decision), fontsize=10)
-    colours = colormaps["tab20"]
+    colours = job_colours(shop.shop.jobs)
     now, log = shop.clock.now, shop.log
     for operation in np.flatnonzero(log["entered"] >= 0).tolist():
         entered, start, left = (log[name].item(operation) for name in ("entered", "start", "left"))
         end = min(start + shop.shop.duration.item(operation), now)
-        machine, colour = shop.shop.machine.item(operation), colours(shop.shop.job[operation] % 20)
+        machine, colour = shop.shop.machine.item(operation), colours[shop.shop.job[operation]]
         axes.barh(machine, max(min(start, now) - entered, 0), left=entered, color="0.8")
         axes.barh(machine, max(end - start, 0), left=start, color=colour)
         axes.barh(machine, (left if left >= 0 else now) - end, left=end, color=colour, alpha=0.3)
@@ -60,5 +58,4 @@ def picture(shop: BlockingShop, decision: EntryDecision | None) -> np.ndarray:
     axes.set_yticks(range(shop.shop.machines), [f"machine {m}" for m in range(shop.shop.machines)])
     axes.invert_yaxis()
     axes.set_xlabel("time")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels(figure)

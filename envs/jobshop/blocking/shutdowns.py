@@ -31,11 +31,28 @@ class Shutdowns:
         mean: of the lengths, in the shop's unit of time.
         length: int64 (operations,): how long the machine is down before each; 0: it is not. Hidden
             from policies.
+
+    Raises:
+        ValueError: something is out of range, or lengths are no whole numbers.
     """
 
     probability: float
     mean: float
     length: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"the probability must be in [0, 1], not {self.probability}")
+        if not 0 <= self.mean < np.inf:
+            raise ValueError(f"the mean must be finite and not negative, not {self.mean}")
+        if self.length.dtype.kind not in "iu":
+            raise ValueError(f"length must be whole numbers, not {self.length.dtype}")
+        if (bad := self.length < 0).any():
+            operation = int(bad.argmax())
+            raise ValueError(
+                f"operation {operation} must have a length of 0 or more, "
+                f"not {self.length[operation]}"
+            )
 
 
 def no_shutdowns(shop: JobShop) -> Shutdowns:

@@ -40,7 +40,8 @@ def check_downtimes(downtimes: Sequence[Downtimes], machines: int) -> list[list[
     """The same as lists.
 
     Raises:
-        ValueError: there is not one for each machine, or one is not in order of time.
+        ValueError: there is not one for each machine, or one is not in order of time or has no
+            end.
     """
     if len(downtimes) != machines:
         raise ValueError(f"needs downtimes of each of {machines} machines, not {len(downtimes)}")
@@ -49,4 +50,6 @@ def check_downtimes(downtimes: Sequence[Downtimes], machines: int) -> list[list[
         moments = [0.0, *(moment for interval in intervals for moment in interval)]
         if moments != sorted(moments) or any(start == end for start, end in intervals):
             raise ValueError(f"downtimes of machine {machine} must be in order of time")
+        if not np.isfinite(moments).all():
+            raise ValueError(f"downtimes of machine {machine} must be finite")
     return checked

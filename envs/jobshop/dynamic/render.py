@@ -7,6 +7,7 @@ import numpy as np
 from makespan.envs.jobshop.dynamic.decision import DispatchDecision
 from makespan.envs.jobshop.dynamic.schedule import DynamicSchedule
 from makespan.envs.jobshop.dynamic.simulation import DynamicJobShop
+from makespan.envs.jobshop.render import job_colours, pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,18 +55,15 @@ def _row(*cells: object) -> str:
 
 def picture(run: DynamicJobShop, decision: DispatchDecision | None) -> np.ndarray:
     """What was done so far as a Gantt chart: uint8 RGB of shape (height, 800, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 1.5 + 0.3 * run.shop.machines), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     figure.suptitle(caption(run, decision), fontsize=10)
     draw(axes, run.schedule())
     _draw_under_way(axes, run)
     axes.set_xlim(0, max(1.0, run.clock.now))
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels(figure)
 
 
 def draw(axes: "Axes", schedule: DynamicSchedule) -> None:
@@ -73,7 +71,7 @@ def draw(axes: "Axes", schedule: DynamicSchedule) -> None:
     rows = np.arange(schedule.shop.machines)
     lengths = schedule.down_to - schedule.down_from
     axes.barh(schedule.down_machine, lengths, 0.9, left=schedule.down_from, color=DOWN)
-    colours = [_colour(job) for job in schedule.job.tolist()]
+    colours = job_colours(schedule.shop.jobs)[schedule.job]
     lengths = schedule.end - schedule.start
     axes.barh(schedule.machine, lengths, 0.7, left=schedule.start, color=colours)
     axes.set_yticks(rows, [f"machine {machine}" for machine in rows])
@@ -82,10 +80,7 @@ def draw(axes: "Axes", schedule: DynamicSchedule) -> None:
 
 
 def _draw_under_way(axes: "Axes", run: DynamicJobShop) -> None:
+    colours = job_colours(run.shop.jobs)
     for machine, option, since in run.under_way():
-        job = int(run.shop.job[run.operation(option)])
-        axes.barh(machine, run.clock.now - since, 0.7, left=since, color=_colour(job))
-
-
-def _colour(job: int) -> str:
-    return f"C{job % 10}"
+        colour = colours[run.shop.job[run.operation(option)]]
+        axes.barh(machine, run.clock.now - since, 0.7, left=since, color=colour)

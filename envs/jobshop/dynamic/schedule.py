@@ -107,7 +107,7 @@ class DynamicSchedule:
         self._validate_machines()
         self._validate_downtimes()
 
-    @property
+    @cached_property
     def _tolerance(self) -> float:
         return TOLERANCE * (1.0 + self.makespan)
 
@@ -121,6 +121,8 @@ class DynamicSchedule:
             self._require(len(options) == 1, operation, "is done by more than one option")
             ended = ~self.interrupted[pieces]
             self._require(ended.sum() == 1 and ended[-1], operation, "must end once, at the last")
+            early = self.start[pieces][1:] < self.end[pieces][:-1] - self._tolerance
+            self._require(not early.any(), operation, "is done twice at once")
             takes = self.duration[options[0]]
             lengths = self.end[pieces] - self.start[pieces]
             if self.after_repair == "resume":

@@ -42,7 +42,6 @@ class DynamicJobShop:
     Attributes:
         clock: the SimPy environment, in the instance's unit of time.
         shop, conditions: as given.
-        decisions: how many were taken.
         mean_duration: planned, over all options; 1 if nothing takes time.
 
     Raises:
@@ -60,7 +59,6 @@ class DynamicJobShop:
         self.clock = simpy.Environment(0.0)
         self.shop = shop
         self.conditions = conditions or Conditions()
-        self.decisions = 0
         durations, *machines = np.random.SeedSequence(seed).spawn(1 + shop.machines)
         self._plan = plan = Plan(shop, np.ones(shop.jobs) if weight is None else weight)
         factor = true_per_planned(
@@ -128,7 +126,6 @@ class DynamicJobShop:
         if not 0 <= action < len(self._due.queue):
             raise ValueError(f"action must be in 0..{len(self._due.queue) - 1}, not {action}")
         machine, self._due = self._due, None
-        self.decisions += 1
         self._begin(machine, machine.queue[action])
 
     @property

@@ -121,8 +121,9 @@ class JobShopImproveEnv(SchedulingEnv[LocalSearch, SwapDecision, dict[str, np.nd
     ## Episode End
 
     Terminated after `steps` steps, or when there is no pair: then the path is one job or one
-    machine's work, and no schedule is shorter. `info["time"]` counts steps. Raises `ValueError` at
-    the reset if that is so of the first schedule of a given shop.
+    machine's work, and no schedule is shorter, if jobs visit no machine twice and operations take
+    time. `info["time"]` counts steps. Raises `ValueError` at the reset if the first schedule of a
+    given shop leaves no pair.
 
     ## Arguments
 

@@ -74,8 +74,9 @@ class LocalSearch:
         """Begin with a valid schedule.
 
         Args:
-            steps: after which it ends; it ends earlier where no swap is left, since the schedule is
-                optimal then (see `makespan.envs.jobshop.critical`).
+            steps: after which it ends; it ends earlier where no swap is left. The schedule is
+                optimal then, if jobs visit no machine twice and operations take time (see
+                `makespan.envs.jobshop.critical`).
             rng: of the choice between critical paths, where there are several.
 
         Raises:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from makespan.envs.jobshop.project.simulation import ProjectRun, TaskDecision
+from makespan.envs.jobshop.render import pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,13 +38,11 @@ def table(run: ProjectRun, decision: TaskDecision | None) -> str:
 
 def picture(run: ProjectRun, decision: TaskDecision | None) -> np.ndarray:
     """The project as uint8 RGB of shape (height, 800, 3); taller for more tasks and resources."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     resources = len(run.project.capacity)
     chart = 0.8 + 0.14 * run.project.tasks
     figure = Figure(figsize=(8, chart + 0.9 * resources), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     ratios = [chart, *[0.9] * resources]
     tasks, *panels = figure.subplots(
         1 + resources, 1, sharex=True, height_ratios=ratios, squeeze=False
@@ -54,8 +53,7 @@ def picture(run: ProjectRun, decision: TaskDecision | None) -> np.ndarray:
     for resource, axes in enumerate(panels):
         _draw_resource(axes, run, start, resource)
     panels[-1].set_xlabel("time") if panels else tasks.set_xlabel("time")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels(figure)
 
 
 def _draw_tasks(

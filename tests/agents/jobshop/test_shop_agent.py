@@ -272,6 +272,21 @@ def test_a_pair_is_preferred_by_the_ratio_of_its_makespans():
     assert loss.item() == pytest.approx(np.log1p(np.exp(-3 * (better - worse))), rel=1e-4)
 
 
+def test_choices_have_the_bound_of_when_they_were_due():
+    for sample in sampled(network()):
+        longest = int(sample.makespan.argmax())
+        choices, bounds = sample.choices(np.array([longest])), []
+        simulation = ShopSimulation(sample.shop, "active")
+        for pick in sample.picks[longest, : len(choices.bound)].tolist():
+            decision = simulation.next_decision()
+            assert decision is not None
+            bounds.append(simulation.bound / simulation.facts.bound)
+            simulation.decide(int(decision.jobs[pick]))
+        assert simulation.next_decision() is None
+        np.testing.assert_allclose(choices.bound, bounds)
+        assert bounds[-1] > bounds[0]
+
+
 def test_there_is_nothing_to_prefer_where_all_are_as_short():
     samples = sampled(network())
     same = [dataclasses.replace(s, makespan=np.full_like(s.makespan, 9)) for s in samples]

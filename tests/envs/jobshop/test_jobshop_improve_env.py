@@ -14,6 +14,7 @@ from makespan.envs.jobshop.improve.env import JobShopImproveEnv
 from makespan.envs.jobshop.improve.episode import EpisodeConfig, first_schedule, random_shop
 from makespan.envs.jobshop.improve.observation import Encoder
 from makespan.envs.jobshop.improve.search import LocalSearch, SwapDecision
+from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop import JobShop, benchmark
 
 SMALL: dict[str, Any] = {"jobs": 6, "machines": 5, "steps": 40}
@@ -333,6 +334,16 @@ def test_shops_without_anything_to_improve_are_not_drawn_for_ever():
     for seed in range(20):
         env.reset(seed=seed)
         assert len(due(env).moves) > 0
+
+
+def test_where_jobs_visit_a_machine_twice_no_swap_is_no_proof():
+    shop = JobShop.of([[(0, 4), (0, 4), (2, 19)], [(0, 2), (1, 12)]])
+    search = LocalSearch(first_schedule(shop), 5, np.random.default_rng(0))
+    assert search.next_decision() is None
+    assert search.begun == 29
+    shorter = Schedule.plain(shop, np.array([0, 4, 8, 8, 10]))
+    shorter.validate()
+    assert shorter.makespan == 27
 
 
 def test_a_search_refuses_what_is_not_allowed():

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from makespan.baselines.jobshop import dispatch
+from makespan.envs.core.contract import simulate
+from makespan.envs.jobshop.blocking import render as blocking_render
+from makespan.envs.jobshop.blocking.simulation import BlockingShop
+from makespan.envs.jobshop.dynamic import render as dynamic_render
+from makespan.envs.jobshop.dynamic.simulation import DynamicJobShop
 from makespan.envs.jobshop.render import gantt, job_colours, picture
-from makespan.traces.jobshop import benchmark
+from makespan.traces.jobshop import JobShop, benchmark
 
 
 @pytest.mark.parametrize(("name", "labelled"), [("ta01", True), ("ta71", False)])
@@ -56,3 +61,31 @@ def test_no_two_of_many_jobs_have_the_same_colour():
     assert ((colours >= 0) & (colours <= 1)).all()
     assert len(np.unique(colours.round(2), axis=0)) == 100
     assert all(np.abs(one - other).max() > 0.2 for one, other in pairwise(colours))
+
+
+MANY = JobShop.of([[(job, 9)] for job in range(21)])
+"""More jobs than matplotlib's palettes have colours, each with a machine of its own."""
+
+
+def drawn(shown: np.ndarray) -> set[tuple[float, ...]]:
+    """Its colours."""
+    return set(map(tuple, np.unique(shown.reshape(-1, 3), axis=0).tolist()))
+
+
+def test_pictures_of_other_shops_give_every_job_its_own_colour():
+    wanted = set(map(tuple, (job_colours(MANY.jobs) * 255).round().tolist()))
+    blocking = simulate(BlockingShop(MANY), lambda decision: int(decision.candidate.argmax()))
+    assert wanted <= drawn(blocking_render.picture(blocking, None))
+    done = simulate(DynamicJobShop(MANY), lambda _: 0)
+    assert wanted <= drawn(dynamic_render.picture(done, None))
+
+
+def test_what_is_under_way_has_the_colour_of_its_job():
+    run = DynamicJobShop(JobShop.of([[(0, 1)], [(1, 9), (0, 1)], [(0, 9)], [(0, 9)]]))
+    decision = run.next_decision()
+    while decision is not None and decision.time < 1:
+        run.decide(0)
+        decision = run.next_decision()
+    assert [run.shop.job[run.operation(option)] for _, option, _ in run.under_way()] == [1]
+    under_way = tuple((job_colours(4)[1] * 255).round().tolist())
+    assert under_way in drawn(dynamic_render.picture(run, decision))

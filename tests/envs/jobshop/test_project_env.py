@@ -150,6 +150,21 @@ def test_what_is_under_way_is_observed():
     assert seen["action_mask"].tolist() == [1, 0, 0, 0, 1]
 
 
+def test_work_that_is_done_and_changes_that_are_past_are_not_observed():
+    """At 3 task 1 is half done, and resource 1 has been down; the critical path is 0, 2, of 7."""
+    project = replace(
+        Project.of([2, 1], [(3, [1, 0], [2]), (6, [1, 0], []), (4, [1, 1], [])]),
+        downtime=np.array([[1, 1, 2], [1, 8, 9]]),
+    )
+    decision = decision_of(project, 1, 0)
+    assert (decision.time, decision.startable.tolist()) == (3, [False, False, True])
+    shown = Encoder(Rows(3, 2, 1, 1)).encode(decision)["resource"].T.tolist()
+    resource = dict(zip(RESOURCE_FIELDS, shown, strict=True))
+    assert resource["load"] == pytest.approx([(3 / 2 + 4 / 2) / 7, 4 / 7])
+    assert resource["changes_in"] == pytest.approx([0, 5 / 7])
+    assert resource["changes"] == [0, 1]
+
+
 def test_who_waits_for_nothing_cannot_wait():
     decision = decision_of(PROJECT)
     assert not decision.can_wait

@@ -46,6 +46,23 @@ def test_the_observation_grows_with_what_is_placed():
     np.testing.assert_allclose(seen[0]["machine"][:, 3], work, rtol=1e-6)
 
 
+def test_what_is_placed_is_shown_with_how_long_it_and_its_machine_take():
+    shop = JobShop.of(
+        [[(0, 3), (1, 5), (2, 2)], [(0, 4), (2, 3)], [(2, 1), (0, 2), (1, 1)], [(1, 7), (0, 2)]]
+    )
+    env = JobShopEnv(jobs=4, machines=3)
+    env.reset(options={"shop": shop})
+    observation, *_ = env.step(0)
+    # Now is 3, the mean duration 3, the bound 13. Operations 0, 5 and 8 end at 3, 1 and 7.
+    until = np.zeros(12)
+    until[[5, 8]] = -np.log1p(2 / 3), np.log1p(4 / 3)
+    assert np.flatnonzero(observation["operation"][:, 6]).tolist() == [0, 5, 8]
+    np.testing.assert_allclose(observation["operation"][:, 7], until, rtol=1e-6)
+    np.testing.assert_allclose(observation["machine"][:, 3], np.array([8, 6, 5]) / 13, rtol=1e-6)
+    idle = [0, np.log1p(4 / 3), -np.log1p(2 / 3)]
+    np.testing.assert_allclose(observation["machine"][:, 4], idle, rtol=1e-6)
+
+
 def test_the_arcs_are_those_of_the_shop():
     observation, _ = JobShopEnv(jobs=[2, 4], machines=3).reset(
         options={"shop": JobShop.of([[(0, 1), (1, 2)], [(0, 3), (2, 1), (1, 1)]])}

@@ -67,6 +67,49 @@ def test_the_columns_of_a_choice():
         np.testing.assert_allclose(seen[name], values, rtol=1e-6, err_msg=name)
 
 
+def test_the_columns_of_a_later_choice():
+    # Job 0 was placed on machine 0 until 3, job 2 on 2 until 1 and job 3 on 1 until 7; now is 3.
+    # Jobs 1 and 2 wait for machine 0, since 0 and since 1. Mean duration 3, bounds 13 and 14.
+    shop = JobShop.of(
+        [[(0, 3), (1, 5), (2, 2)], [(0, 4), (2, 3)], [(2, 1), (0, 2), (1, 1)], [(1, 7), (0, 2)]]
+    )
+    simulation = ShopSimulation(shop)
+    assert simulation.next_decision() is not None
+    simulation.decide(0)
+    decision = simulation.next_decision()
+    assert decision is not None
+    assert (decision.time, decision.jobs.tolist(), simulation.bound) == (3, [1, 2], 14)
+    wanted = {
+        "duration": [4 / 3, 2 / 3],
+        "log_duration": [math.log(5 / 4), math.log(3 / 4)],
+        "tail": [3 / 11, 1 / 11],
+        "tail_per_duration": [math.log(4 / 5), math.log(2 / 3)],
+        "slack": [squashed((14 - 10) / 3), squashed((14 - 6) / 3)],
+        "operations_after": [1 / 3, 1 / 3],
+        "next_wait": [squashed((1 - 7) / 3), squashed((7 - 5) / 3)],
+        "next_queue": [0, squashed(5 / 3)],
+        "next_load": [5 / 11, 6 / 11],
+        "next_duration": [3 / 3, 1 / 3],
+        "has_next": [1, 1],
+        "waited": [squashed(3 / 3), squashed(2 / 3)],
+        "delay": [0, 0],
+        "regret": [squashed((7 + 3 - 14) / 3), squashed((5 + 7 - 14) / 3)],
+        "tail_lead": [squashed(2 / 3), squashed(-2 / 3)],
+        "duration_lead": [squashed(2 / 3), squashed(-2 / 3)],
+        "choices": [math.log(2)] * 2,
+        "load": [8 / 11] * 2,
+        "queue": [squashed(6 / 3)] * 2,
+        "arrival": [squashed(4 / 3)] * 2,
+        "arrival_tail": [squashed(-3 / 3), squashed(-1 / 3)],
+        "mean_load": [19 / 3 / 11] * 2,
+        "jobs_per_machine": [math.log(4 / 3)] * 2,
+        "horizon": [11 / 13] * 2,
+    }
+    assert list(wanted) == list(FEATURES)
+    for row, name in zip(decision.rows.T, FEATURES, strict=True):
+        np.testing.assert_allclose(row, wanted[name], rtol=1e-6, err_msg=name)
+
+
 def test_a_job_that_would_have_a_machine_wait():
     # Job 1 comes to machine 0 at 2, before job 0 would have left it at 9.
     seen = described(JobShop.of([[(0, 9), (1, 1)], [(1, 2), (0, 3)]]), "active")

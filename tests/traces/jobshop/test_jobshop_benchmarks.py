@@ -85,6 +85,12 @@ def test_a_gap_is_a_share_of_the_best_known():
     assert BENCHMARKS["ft06"].gap(66) == pytest.approx(0.2)
 
 
+def test_an_instance_is_made_once():
+    assert benchmark("ta01") is benchmark("ta01")
+    with pytest.raises(ValueError, match="read-only"):
+        benchmark("ta01").duration[0] = 1
+
+
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(ValueError, match=r"unknown job shop 'ta081'. Did you mean 'ta0") as caught:
         benchmark("ta081")

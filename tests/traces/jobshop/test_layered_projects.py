@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from numpy.random import SeedSequence
 
 from makespan.envs.jobshop.projects import ProjectSchedule
-from makespan.traces.jobshop.layered import CAPACITY, LARGEST_DEMAND, LONGEST, layered
+from makespan.traces.jobshop.layered import (
+    CAPACITY,
+    LARGEST_DEMAND,
+    LONGEST,
+    SLACK,
+    _hidden,
+    layered,
+)
 from makespan.traces.jobshop.project import NEVER, Project
 
 EVERYTHING: dict[str, Any] = {"downtime": 0.75, "windows": 0.75, "pairs": 0.75}
@@ -88,6 +95,53 @@ def test_each_axis_comes_with_its_probability():
         path = reachable(arcs(project), project.tasks)
         assert not any(path[i, j] or path[j, i] for i, j in project.pairs)
         assert len({frozenset(pair) for pair in project.pairs.tolist()}) == len(project.pairs)
+
+
+def test_windows_leave_room_round_the_hidden_schedule_on_both_sides():
+    for seed in range(10):
+        project, start = layered(20, SeedSequence(seed), tasks=60, windows=0.75)
+        end, given = start + project.duration, project.deadline != NEVER
+        most = int(SLACK * end.max())
+        before, after = (start - project.release)[given], (project.deadline - end)[given]
+        for room in (before, after):
+            assert ((room >= 0) & (room <= most)).all()
+            assert room.max() > most / 2
+        assert (project.release[given] > 0).mean() > 0.5
+        assert (after > 0).mean() > 0.8
+        assert (project.release[~given] == 0).all()
+
+
+def test_downtimes_begin_at_any_time_of_the_work():
+    horizons, begins = [], []
+    for seed in range(10):
+        project, _ = layered(0, SeedSequence(seed), resources=10, downtime=1.0)
+        work = project.duration @ project.demand
+        horizons += [work.max() // CAPACITY] * 10
+        begins += project.downtime[:, 1].tolist()
+    shares = np.array(begins) / horizons
+    assert ((shares >= 0) & (shares < 1)).all()
+    # Uniform, whose standard deviation is 1 / sqrt(12).
+    assert shares.mean() == pytest.approx(0.5, abs=4 / np.sqrt(12 * 100))
+    assert shares.std() == pytest.approx(1 / np.sqrt(12), rel=0.2)
+
+
+def test_hidden_schedules_take_the_tasks_in_random_orders():
+    project, _ = layered(0, SeedSequence(0))
+    one, same, other = (_hidden(project, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert (one == same).all()
+    assert (one != other).any()
+
+
+def test_hiding_a_schedule_looks_at_the_successors_of_a_task_a_few_times(monkeypatch):
+    asked, successors = [], Project.successors
+
+    def counted(project: Project, task: int) -> np.ndarray:
+        asked.append(task)
+        return successors(project, task)
+
+    monkeypatch.setattr(Project, "successors", counted)
+    layered(40, SeedSequence(0), tasks=120)
+    assert len(asked) < 10 * 120
 
 
 def test_the_same_seed_gives_the_same_project():

@@ -28,6 +28,7 @@ def test_jobs_from_sizes_and_operations():
         ({"jobs": [1, 1], "type": [0, -1]}, "job 1 must have a type from 0 on"),
         ({"jobs": [1, 1], "type": [0]}, "type has 1 entries for 2 jobs"),
         ({"jobs": [1, 1], "release": [-1, 0]}, "job 0 must be released from 0 on"),
+        ({"jobs": [1, 1], "type": [0.9, 1.9]}, "type must be whole numbers, not float64"),
         ({"jobs": [1], "due": [np.nan]}, "job 0 must have a due date that is a number"),
     ],
 )
@@ -39,6 +40,8 @@ def test_bad_jobs_are_named(arguments: dict, message: str):
 def test_operations_go_from_the_first_to_the_last():
     with pytest.raises(ValueError, match="first_operation must go from 0 up to 3"):
         MachineJobs(np.array([0, 2]), np.ones(3))
+    with pytest.raises(ValueError, match="first_operation must be whole numbers, not float64"):
+        MachineJobs(np.array([0.0, 1.5, 3.0]), np.ones(3))
 
 
 def test_exponential_jobs_have_the_means_and_the_rate():

@@ -97,6 +97,17 @@ def test_an_observation_shows_the_decision():
     assert edges["goes_then_to"].tolist() == [0, 2, 0, 0]
 
 
+def test_the_last_operation_leads_to_no_further_machine():
+    """Job 0 is in its only operation; the operations behind that in the shop are another job's."""
+    shop = JobShop.of([[(0, 9)], [(1, 2), (2, 1)], [(1, 3)]])
+    env = BlockingJobShopEnv(jobs=3, machines=3)
+    env.reset(options={"shop": shop, "shutdowns": no_shutdowns(shop)})
+    observation, *_ = env.step(0)
+    assert observation["stands_on_mask"].tolist() == [1, 0, 0]
+    assert observation["goes_to_mask"].tolist() == [0, 1, 1]
+    assert observation["goes_then_to_mask"].tolist() == [0, 1, 0]
+
+
 def test_jobs_that_would_swap_are_marked():
     """Job 1 is on machine 1 and goes to 0, where job 0 would go on to 1."""
     shop = JobShop.of([[(0, 2), (1, 2)], [(1, 6), (0, 2)], [(0, 1)]])

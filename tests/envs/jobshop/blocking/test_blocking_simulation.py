@@ -258,6 +258,23 @@ def test_shutdowns_out_of_range_are_refused(arguments: dict):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"probability": np.nan}, r"the probability must be in \[0, 1\], not nan"),
+        ({"probability": -0.1}, r"the probability must be in \[0, 1\], not -0.1"),
+        ({"mean": np.inf}, "the mean must be finite and not negative, not inf"),
+        ({"length": np.array([0.5, 1.0])}, "length must be whole numbers, not float64"),
+        ({"length": np.array([0, -5])}, "operation 1 must have a length of 0 or more, not -5"),
+    ],
+)
+def test_shutdowns_that_cannot_be_are_named(arguments: dict, message: str):
+    good = {"probability": 0.5, "mean": 2.0, "length": np.array([0, 3])}
+    Shutdowns(**good)
+    with pytest.raises(ValueError, match=message):
+        Shutdowns(**good | arguments)
+
+
+@pytest.mark.parametrize(
     ("column", "operation", "change", "rule"),
     [
         ("entered", 0, -1, "job 0, operation 0 enters before its job is released"),

@@ -74,7 +74,6 @@ def test_an_idle_machine_that_is_down_begins_nothing():
         (2, 2.0, 4.0, False),
         (3, 8.0, 11.0, False),
     ]
-    assert run.decisions == 2  # at 0, and at 5, when both wait for machine 1
 
 
 def test_a_decision_shows_the_shop_as_a_dispatcher_sees_it():
@@ -371,6 +370,19 @@ def test_what_cannot_be_is_named(changed: dict, rule: str):
         replace(RUN, **changed).validate()
 
 
+@pytest.mark.parametrize(("after_repair", "again"), [("resume", (2, 4)), ("repeat", (1, 8))])
+def test_pieces_of_one_operation_do_not_overlap(after_repair, again):
+    """Nothing else is wrong: the first piece goes from 0 to 5, when the machine breaks down."""
+    shop = JobShop.of([[(0, 7)]])
+    schedule = DynamicJobShop(shop, Conditions(after_repair=after_repair)).schedule()
+    pieces = {"start": np.array([0.0, again[0]]), "end": np.array([5.0, again[1]])}
+    down = {name: np.array([5.0]) for name in ("down_from", "down_to")}
+    pieces |= {"option": np.zeros(2, np.int64), "interrupted": np.array([True, False])}
+    down |= {"down_machine": np.zeros(1, np.int64)}
+    with pytest.raises(ValueError, match="job 0, operation 0 is done twice at once"):
+        replace(schedule, **pieces, **down).validate()
+
+
 # Bad input.
 
 
@@ -407,6 +419,8 @@ def test_weights_and_downtimes_must_fit():
         DynamicJobShop(TWO, downtimes=[[]])
     with pytest.raises(ValueError, match="downtimes of machine 1 must be in order"):
         DynamicJobShop(TWO, downtimes=[[], [(3.0, 2.0)]])
+    with pytest.raises(ValueError, match="downtimes of machine 0 must be finite"):
+        DynamicJobShop(TWO, downtimes=[[(1.0, np.inf)], []])
 
 
 def test_only_what_is_due_can_be_decided():
