@@ -7,6 +7,8 @@ from typing import Self
 
 import numpy as np
 
+from makespan.traces.jobshop.instance import LATEST, check_horizon, check_size
+
 NEVER = np.iinfo(np.int64).max
 """Deadline of a task that has none."""
 
@@ -21,7 +23,8 @@ class Project:
 
     Attributes:
         capacity: int64 (resources,), of each resource at any time.
-        duration: int64 (tasks,), not negative.
+        duration: int64 (tasks,), not negative. After the last release and downtime, all of them
+            end by `LATEST`.
         demand: int64 (tasks, resources), not negative and at most the capacity.
         first_successor: int64 (tasks + 1,): task i comes before `successor` from
             `first_successor[i]` up to `first_successor[i + 1]`.
@@ -80,9 +83,10 @@ class Project:
             raise ValueError("first_successor must go from 0 to the number of successors")
         if (np.diff(offsets) < 0).any():
             raise ValueError("first_successor must not decrease")
-        if (self.duration < 0).any():
-            task = int((self.duration < 0).argmax())
-            raise ValueError(f"task {task} takes {self.duration[task]}; it cannot be negative")
+        bad = (self.duration < 0) | (self.duration > LATEST)
+        if bad.any():
+            task = int(bad.argmax())
+            raise ValueError(f"task {task} takes {self.duration[task]}, not from 0 to {LATEST}")
         bad = (self.demand < 0) | (self.demand > self.capacity)
         if bad.any():
             task, resource = np.argwhere(bad)[0].tolist()
@@ -99,7 +103,8 @@ class Project:
                 raise ValueError(f"{name} has not one entry for each of {self.tasks} tasks")
         if (early := self.release < 0).any():
             raise ValueError(f"task {early.argmax()} must not be released before 0")
-        if (short := self.deadline - self.release < self.duration).any():
+        check_horizon([int(self.release.max()), *self.duration.tolist()])
+        if (short := self.release + self.duration > self.deadline).any():
             task = int(short.argmax())
             raise ValueError(
                 f"task {task} takes {self.duration[task]} and cannot be done from "
@@ -114,6 +119,7 @@ class Project:
                 raise ValueError(f"downtime {k} is of resource {resource}, which there is not")
             if not 0 <= begin < end:
                 raise ValueError(f"downtime {k} lasts from {begin} to {end}")
+            check_horizon([end, *self.duration.tolist()])
 
     def _validate_pairs(self) -> None:
         if self.pairs.ndim != 2 or self.pairs.shape[1] != 2:
@@ -130,6 +136,8 @@ class Project:
         name: str = "",
     ) -> Self:
         """From the duration, the demands and the successors of each task."""
+        for k, (duration, demand, _) in enumerate(tasks):
+            check_size(f"task {k}", [duration, *demand])
         return cls(
             capacity=np.array(capacity),
             duration=np.array([duration for duration, _, _ in tasks]),

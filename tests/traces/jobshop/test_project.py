@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from makespan.traces.errors import TraceError
+from makespan.traces.jobshop.instance import LATEST
 from makespan.traces.jobshop.project import NEVER, Project
 from makespan.traces.jobshop.project_readers import read_project
 
@@ -74,6 +75,9 @@ def test_every_format_is_read(text: str, tmp_path: Path):
         ([1], [(-1, [1], [])], "task 0 takes -1"),
         ([1], [(1, [2], [])], "task 0 takes 2 of resource 0, which has 1"),
         ([1], [(1, [-1], [])], "task 0 takes -1 of resource 0"),
+        ([1], [(2**63 - 1, [1], [])], "task 0 has the number 9223372036854775807"),
+        ([2**70], [(1, [2**70], [])], "task 0 has the number 1180591620717411303424"),
+        ([1], [(LATEST, [1], []), (1, [1], [])], f"all times add up to {LATEST + 1}"),
         ([1], [(1, [1], [1])], "there is no task 1 to come after"),
         ([1], [(1, [1], [1]), (1, [1], [0])], "task 0 waits for itself, in a circle"),
         ([1], [(1.5, [1], [])], "duration must be whole numbers"),
@@ -93,6 +97,10 @@ def test_what_cannot_be_is_named(capacity, tasks, reason: str):
         ("downtime", [0, 0, 1], "a downtime is a resource, its beginning and its end"),
         ("release", [0, 0, 0], "release has not one entry for each of 4 tasks"),
         ("release", [0, 0, -1, 0], "task 2 must not be released before 0"),
+        ("release", [0, 0, 2**63 - 1, 0], "all times add up to 9223372036854775814"),
+        ("downtime", [[0, 0, LATEST]], f"all times add up to {LATEST + 7}"),
+        ("duration", [0, 2**63 - 1, 4, 0], "task 1 takes 9223372036854775807, not from 0 to"),
+        ("deadline", [0, -(2**63), 9, 9], "task 1 takes 3 and cannot be done from 0 to -9"),
         ("deadline", [0, 2, 9, 9], "task 1 takes 3 and cannot be done from 0 to 2"),
         ("pairs", [[0, 0]], "pair 0 must be two tasks of 4: 0 and 0"),
         ("pairs", [[0, 1], [1, 4]], "pair 1 must be two tasks of 4: 1 and 4"),
