@@ -11,7 +11,7 @@ NEVER = np.iinfo(np.int64).max
 """Due date of a job that has none."""
 
 LATEST = 2**53
-"""No schedule is longer: sums of times do not overflow, and floating-point numbers, which priorities
+"""No schedule is longer: sums of times do not overflow, and floating-point numbers, as priorities
 and solvers' bounds are, hold each of them exactly."""
 
 
