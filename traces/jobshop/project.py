@@ -13,6 +13,18 @@ NEVER = np.iinfo(np.int64).max
 """Deadline of a task that has none."""
 
 
+class Circle(ValueError):
+    """Tasks wait for each other, one of them so for itself.
+
+    Attributes:
+        task: the one, from 0.
+    """
+
+    def __init__(self, task: int) -> None:
+        self.task = task
+        super().__init__(f"task {task} waits for itself, in a circle")
+
+
 def _absent() -> np.ndarray:
     return np.zeros(0, np.int64)
 
@@ -38,7 +50,7 @@ class Project:
 
     Raises:
         ValueError: a column has the wrong shape, something is out of range, or tasks wait for each
-            other in a circle; the message names the task, downtime or pair, from 0.
+            other (`Circle`); the message names the task, downtime or pair, from 0.
     """
 
     capacity: np.ndarray
@@ -160,7 +172,7 @@ class Project:
         """The tasks, each after all that it waits for.
 
         Raises:
-            ValueError: there is no such order.
+            Circle: there is no such order.
         """
         waits = np.bincount(self.successor, minlength=self.tasks)
         ready = np.flatnonzero(waits == 0)[::-1].tolist()
@@ -173,8 +185,17 @@ class Project:
                 if waits[after] == 0:
                     ready.append(after)
         if len(order) < self.tasks:
-            raise ValueError(f"task {int((waits > 0).argmax())} waits for itself, in a circle")
+            raise Circle(self._in_circle(waits > 0))
         return order
+
+    def _in_circle(self, waiting: np.ndarray) -> int:
+        """A task that waits for itself, if each that waits does so for another of them."""
+        before = np.repeat(np.arange(self.tasks), np.diff(self.first_successor))
+        task, passed = int(waiting.argmax()), set[int]()
+        while task not in passed:
+            passed.add(task)
+            task = int(before[(self.successor == task) & waiting[before]][0])
+        return task
 
     def earliest(self) -> np.ndarray:
         """int64 (tasks,): when each could begin if resources had no end, and no downtimes."""
