@@ -26,6 +26,9 @@ task waits until all of it fits. Deadlines may be missed.
 LATE = np.iinfo(np.int64).max
 """After everything."""
 
+MOST_MOMENTS = 2**27
+"""What the serial way keeps is free of each resource at every moment, 1 GiB of numbers."""
+
 PROJECT_WAYS: tuple[ProjectWay, ...] = get_args(ProjectWay)
 
 
@@ -116,12 +119,15 @@ def generate_project(project: Project, priority: np.ndarray, way: ProjectWay) ->
         way: see `ProjectWay`.
 
     Raises:
-        ValueError: the priorities are not one for each task, or there is no such way.
+        ValueError: the priorities are not one for each task, there is no such way, or the project
+            is so long that the serial one takes too much memory (`MOST_MOMENTS`).
     """
     if priority.shape != (project.tasks,) or not np.isfinite(priority).all():
         raise ValueError(f"needs {project.tasks} priorities that are finite")
     if way not in PROJECT_WAYS:
         raise ValueError(f"a schedule is made by {' or '.join(PROJECT_WAYS)}, not by {way!r}")
+    if way == "serial":
+        _check_memory(project)
     generator = _serial if way == "serial" else _parallel
     start = np.empty(project.tasks, np.int64)
     generator(
@@ -138,6 +144,16 @@ def generate_project(project: Project, priority: np.ndarray, way: ProjectWay) ->
         start,
     )
     return ProjectSchedule(project, start)
+
+
+def _check_memory(project: Project) -> None:
+    last = max([int(project.release.max()), *project.downtime[:, 2].tolist()])
+    moments = (last + int(project.duration.sum()) + 1) * max(len(project.capacity), 1)
+    if moments > MOST_MOMENTS:
+        raise ValueError(
+            f"the serial way keeps {moments} numbers for so long a project, more than "
+            f"{MOST_MOMENTS}: take the parallel way, or a longer unit of time"
+        )
 
 
 @kernel

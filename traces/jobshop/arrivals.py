@@ -1,4 +1,4 @@
-"""Random job shops, jobs that come over time, and due dates by the work of a job.
+"""Jobs that come over time, and due dates by the work of a job.
 
 All times are whole numbers, as everywhere in job shops; with durations of 50 on average the
 rounding of arrivals and due dates is not seen.
@@ -9,28 +9,6 @@ from dataclasses import replace
 import numpy as np
 
 from makespan.traces.jobshop.instance import JobShop
-
-LONGEST = 99
-"""Durations are uniform from 1 to this, as Taillard's (EJOR 64, 1993, section 4)."""
-
-
-def random_shop(jobs: int, machines: int, rng: np.random.Generator) -> JobShop:
-    """Jobs that visit every machine once, in an order of their own, all there at 0.
-
-    Raises:
-        ValueError: there are no jobs or no machines.
-    """
-    if jobs < 1 or machines < 1:
-        raise ValueError(f"needs machines and jobs, not {machines} and {jobs}")
-    orders = np.tile(np.arange(machines), (jobs, 1))
-    operations = np.arange(jobs * machines + 1)
-    return JobShop(
-        machines=machines,
-        first_operation=operations[::machines],
-        first_option=operations,
-        machine=rng.permuted(orders, axis=1).ravel(),
-        duration=rng.integers(1, LONGEST + 1, jobs * machines),
-    )
 
 
 def job_work(shop: JobShop) -> np.ndarray:

@@ -10,6 +10,10 @@ import numpy as np
 NEVER = np.iinfo(np.int64).max
 """Due date of a job that has none."""
 
+LATEST = 2**53
+"""No schedule is longer: sums of times do not overflow, and floating-point numbers, as priorities
+and solvers' bounds are, hold each of them exactly."""
+
 
 @dataclass(frozen=True)
 class JobShop:
@@ -24,7 +28,8 @@ class JobShop:
             `first_operation[j + 1]`, at least one.
         first_option: int64 (operations + 1,): the same for the options of an operation.
         machine: int64 (options,), from 0.
-        duration: int64 (options,), not negative, in the instance's unit of time.
+        duration: int64 (options,), not negative, in the instance's unit of time. With the last
+            release, all of them add up to at most `LATEST`.
         release: int64 (jobs,): when a job comes; 0 if not given.
         due: int64 (jobs,): when it should be done; `NEVER` if not given.
         name: of the instance.
@@ -72,8 +77,10 @@ class JobShop:
         unknown = (self.machine < 0) | (self.machine >= self.machines)
         self._check_options(unknown, self.machine, f"be on machine 0 to {self.machines - 1}, not")
         self._check_options(self.duration < 0, self.duration, "take at least 0, not")
+        self._check_options(self.duration > LATEST, self.duration, f"take at most {LATEST}, not")
         if (early := self.release < 0).any():
             raise ValueError(f"job {early.argmax()} must not be released before 0")
+        check_horizon([int(self.release.max()), *self.duration.tolist()])
 
     def _check_offsets(self, name: str, end: int) -> None:
         offsets = getattr(self, name)
@@ -115,6 +122,9 @@ class JobShop:
     ) -> Self:
         """A job shop from the (machine, duration) pairs of each operation of each job."""
         jobs = [list(job) for job in jobs]
+        for j, job in enumerate(jobs):
+            for k, operation in enumerate(job):
+                check_size(f"job {j}, operation {k}", (n for option in operation for n in option))
         operations = [list(operation) for job in jobs for operation in job]
         options = [option for operation in operations for option in operation]
         return cls(
@@ -156,6 +166,26 @@ class JobShop:
         alone = np.repeat(np.diff(self.first_option) == 1, np.diff(self.first_option))
         loads = np.bincount(self.machine[alone], self.duration[alone], self.machines)
         return int(max(jobs.max(), loads.max()))
+
+
+def check_size(place: str, numbers: Iterable[int]) -> None:
+    """See that columns can hold these; NumPy would make other types of larger ones.
+
+    Raises:
+        ValueError: one is too large; the message names the place.
+    """
+    if (largest := max(numbers, default=0)) > LATEST:
+        raise ValueError(f"{place} has the number {largest}; at most {LATEST} can be")
+
+
+def check_horizon(times: Iterable[int]) -> None:
+    """See that times, one after the other, are no longer than schedules can be.
+
+    Raises:
+        ValueError: they are.
+    """
+    if (horizon := sum(times)) > LATEST:
+        raise ValueError(f"all times add up to {horizon}; at most {LATEST} can be")
 
 
 def _column(name: str, values: np.ndarray) -> np.ndarray:

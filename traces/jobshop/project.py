@@ -7,8 +7,22 @@ from typing import Self
 
 import numpy as np
 
+from makespan.traces.jobshop.instance import LATEST, check_horizon, check_size
+
 NEVER = np.iinfo(np.int64).max
 """Deadline of a task that has none."""
+
+
+class Circle(ValueError):
+    """Tasks wait for each other, one of them so for itself.
+
+    Attributes:
+        task: the one, from 0.
+    """
+
+    def __init__(self, task: int) -> None:
+        self.task = task
+        super().__init__(f"task {task} waits for itself, in a circle")
 
 
 def _absent() -> np.ndarray:
@@ -21,7 +35,8 @@ class Project:
 
     Attributes:
         capacity: int64 (resources,), of each resource at any time.
-        duration: int64 (tasks,), not negative.
+        duration: int64 (tasks,), not negative. After the last release and downtime, all of them
+            end by `LATEST`.
         demand: int64 (tasks, resources), not negative and at most the capacity.
         first_successor: int64 (tasks + 1,): task i comes before `successor` from
             `first_successor[i]` up to `first_successor[i + 1]`.
@@ -35,7 +50,7 @@ class Project:
 
     Raises:
         ValueError: a column has the wrong shape, something is out of range, or tasks wait for each
-            other in a circle; the message names the task, downtime or pair, from 0.
+            other (`Circle`); the message names the task, downtime or pair, from 0.
     """
 
     capacity: np.ndarray
@@ -80,9 +95,10 @@ class Project:
             raise ValueError("first_successor must go from 0 to the number of successors")
         if (np.diff(offsets) < 0).any():
             raise ValueError("first_successor must not decrease")
-        if (self.duration < 0).any():
-            task = int((self.duration < 0).argmax())
-            raise ValueError(f"task {task} takes {self.duration[task]}; it cannot be negative")
+        bad = (self.duration < 0) | (self.duration > LATEST)
+        if bad.any():
+            task = int(bad.argmax())
+            raise ValueError(f"task {task} takes {self.duration[task]}, not from 0 to {LATEST}")
         bad = (self.demand < 0) | (self.demand > self.capacity)
         if bad.any():
             task, resource = np.argwhere(bad)[0].tolist()
@@ -99,7 +115,8 @@ class Project:
                 raise ValueError(f"{name} has not one entry for each of {self.tasks} tasks")
         if (early := self.release < 0).any():
             raise ValueError(f"task {early.argmax()} must not be released before 0")
-        if (short := self.deadline - self.release < self.duration).any():
+        check_horizon([int(self.release.max()), *self.duration.tolist()])
+        if (short := self.release + self.duration > self.deadline).any():
             task = int(short.argmax())
             raise ValueError(
                 f"task {task} takes {self.duration[task]} and cannot be done from "
@@ -114,6 +131,7 @@ class Project:
                 raise ValueError(f"downtime {k} is of resource {resource}, which there is not")
             if not 0 <= begin < end:
                 raise ValueError(f"downtime {k} lasts from {begin} to {end}")
+            check_horizon([end, *self.duration.tolist()])
 
     def _validate_pairs(self) -> None:
         if self.pairs.ndim != 2 or self.pairs.shape[1] != 2:
@@ -130,6 +148,8 @@ class Project:
         name: str = "",
     ) -> Self:
         """From the duration, the demands and the successors of each task."""
+        for k, (duration, demand, _) in enumerate(tasks):
+            check_size(f"task {k}", [duration, *demand])
         return cls(
             capacity=np.array(capacity),
             duration=np.array([duration for duration, _, _ in tasks]),
@@ -152,7 +172,7 @@ class Project:
         """The tasks, each after all that it waits for.
 
         Raises:
-            ValueError: there is no such order.
+            Circle: there is no such order.
         """
         waits = np.bincount(self.successor, minlength=self.tasks)
         ready = np.flatnonzero(waits == 0)[::-1].tolist()
@@ -165,8 +185,17 @@ class Project:
                 if waits[after] == 0:
                     ready.append(after)
         if len(order) < self.tasks:
-            raise ValueError(f"task {int((waits > 0).argmax())} waits for itself, in a circle")
+            raise Circle(self._in_circle(waits > 0))
         return order
+
+    def _in_circle(self, waiting: np.ndarray) -> int:
+        """A task that waits for itself, if each that waits does so for another of them."""
+        before = np.repeat(np.arange(self.tasks), np.diff(self.first_successor))
+        task, passed = int(waiting.argmax()), set[int]()
+        while task not in passed:
+            passed.add(task)
+            task = int(before[(self.successor == task) & waiting[before]][0])
+        return task
 
     def earliest(self) -> np.ndarray:
         """int64 (tasks,): when each could begin if resources had no end, and no downtimes."""

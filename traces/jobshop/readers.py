@@ -11,19 +11,16 @@
 Empty lines and those that begin with `#` are left out, and files may be gzipped.
 """
 
-import json
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from makespan.traces.errors import TraceError
-from makespan.traces.jobshop.instance import JobShop
+from makespan.traces.jobshop.instance import LATEST, JobShop
+from makespan.traces.jobshop.json_reader import Jobs, Options, read_json
 from makespan.traces.readers.source import lines
 
-Options = list[tuple[int, int]]
-Jobs = list[list[Options]]
-"""Machine and duration of the options of each operation of each job."""
+PROJECTS = {".rcp", ".sm"}
+"""Names of files that end so are projects, whose reader is `read_project`."""
 
 END_OF_JOB = [-1, -1]
 
@@ -36,33 +33,29 @@ def read(path: Path | str) -> JobShop:
         OSError: it cannot be opened.
     """
     path = Path(path)
-    rows = [Row(path, number, line.split()) for number, line in _told(path)]
-    if not rows:
+    rows = _rows(path)
+    told = [row for row in rows if row.words]
+    if not told:
         raise TraceError(path, "the file is empty")
-    if rows[0].words[0].startswith(("{", "[")):
-        jobs, machines = _json(path)
-    elif any(row.words[0].lower() == "times" for row in rows):
-        jobs, machines = _taillard(path, rows)
-    elif path.suffix == ".fjs" or _is_flexible(rows):
-        jobs, machines = _fjsp(path, rows)
+    _refuse_projects(told)
+    rows = rows[rows.index(told[0]) :]
+    if told[0].words[0].startswith(("{", "[")):
+        jobs, machines = read_json(path)
+    elif any(row.words[0].lower() == "times" for row in told):
+        jobs, machines = _taillard(rows)
+    elif path.suffix == ".fjs" or _is_flexible(told):
+        jobs, machines = _fjsp(rows)
     else:
-        jobs, machines = _standard(path, rows)
+        jobs, machines = _standard(rows)
     try:
         return JobShop.flexible(jobs, machines, path.name.partition(".")[0])
     except ValueError as error:
         raise TraceError(path, str(error)) from None
 
 
-def _told(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that say something, with their numbers from 1."""
-    for number, line in enumerate(lines(path), start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield number, line
-
-
 @dataclass(frozen=True)
 class Row:
-    """A line of a file."""
+    """A line of a file; an empty one has no words."""
 
     path: Path
     line: int
@@ -97,7 +90,22 @@ class Row:
             raise self.error(f"{where}: there is no machine {machine}, only {known}")
         if duration < 0:
             raise self.error(f"{where}: takes {duration}; durations are not negative")
+        if duration > LATEST:
+            raise self.error(f"{where}: takes {duration}; at most {LATEST} can be")
         return machine - first, duration
+
+
+def _rows(path: Path) -> list[Row]:
+    """Lines, but for comments, with their numbers from 1."""
+    rows = [Row(path, number, line.split()) for number, line in enumerate(lines(path), start=1)]
+    return [row for row in rows if not "".join(row.words[:1]).startswith("#")]
+
+
+def _refuse_projects(told: list[Row]) -> None:
+    heading = next((row for row in told if row.words[0].upper() == "PRECEDENCE"), None)
+    if heading or PROJECTS & {suffix.lower() for suffix in told[0].path.suffixes}:
+        row = heading or told[0]
+        raise row.error("this is a project (RCPSP) and no job shop; `read_project` reads it")
 
 
 def _sizes(row: Row) -> tuple[int, int]:
@@ -109,18 +117,24 @@ def _sizes(row: Row) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
-def _job_rows(path: Path, rows: list[Row], jobs: int, what: str) -> list[Row]:
-    if len(rows) < jobs:
-        line = rows[-1].line if rows else None
-        raise TraceError(path, f"the file ends after {len(rows)} of {jobs} {what}", line=line)
-    if len(rows) > jobs:
-        raise rows[jobs].error(f"there is more after the {jobs} {what}")
-    return rows
+def _job_rows(rows: list[Row], jobs: int, what: str, end: Row) -> list[Row]:
+    """Those that are not empty, of which there must be so many before `end`."""
+    told = [row for row in rows if row.words]
+    if len(told) > jobs:
+        raise told[jobs].error(f"there is more after the {jobs} {what}")
+    if len(told) == jobs:
+        return told
+    few = f"only {len(told)} of {jobs} {what} are there"
+    for row in rows:
+        if not row.words:
+            raise row.error(f"the line is empty, and {few}; every job must visit a machine")
+    raise end.error(few)
 
 
-def _standard(path: Path, rows: list[Row]) -> tuple[Jobs, int]:
+def _standard(rows: list[Row]) -> tuple[Jobs, int]:
     jobs, machines = _sizes(rows[0])
-    return [_plain_job(row, machines) for row in _job_rows(path, rows[1:], jobs, "jobs")], machines
+    found = _job_rows(rows[1:], jobs, "jobs", rows[-1])
+    return [_plain_job(row, machines) for row in found], machines
 
 
 def _plain_job(row: Row, machines: int) -> list[Options]:
@@ -143,7 +157,7 @@ def _plain_job(row: Row, machines: int) -> list[Options]:
 
 
 def _is_flexible(rows: list[Row]) -> bool:
-    """Whether the first job reads as FJSP and not as standard."""
+    """Whether the first job reads as FJSP and not as standard; no row is empty."""
     if len(rows) < 2 or rows[1].words[-2:] == ["-1", "-1"]:
         return False
     try:
@@ -156,11 +170,10 @@ def _is_flexible(rows: list[Row]) -> bool:
     return True
 
 
-def _fjsp(path: Path, rows: list[Row]) -> tuple[Jobs, int]:
+def _fjsp(rows: list[Row]) -> tuple[Jobs, int]:
     jobs, machines = _sizes(rows[0])
-    return [
-        _flexible_job(row, machines) for row in _job_rows(path, rows[1:], jobs, "jobs")
-    ], machines
+    found = _job_rows(rows[1:], jobs, "jobs", rows[-1])
+    return [_flexible_job(row, machines) for row in found], machines
 
 
 def _flexible_job(row: Row, machines: int) -> list[Options]:
@@ -187,19 +200,19 @@ def _flexible_job(row: Row, machines: int) -> list[Options]:
     return operations
 
 
-def _taillard(path: Path, rows: list[Row]) -> tuple[Jobs, int]:
+def _taillard(rows: list[Row]) -> tuple[Jobs, int]:
     """The tables may come after a line of words, and one of sizes, seeds and bounds."""
-    words = [row.words[0].lower() for row in rows]
+    words = ["".join(row.words[:1]).lower() for row in rows]
     times = words.index("times")
     if "machines" not in words[times:]:
-        raise TraceError(path, "there is no line `Machines` after `Times`")
+        raise rows[-1].error("there is no line `Machines` after `Times`")
     places = words.index("machines", times)
-    sizes = next((row for row in rows[:times] if row.words[0].isdigit()), None)
+    sizes = next((row for k, row in enumerate(rows[:times]) if words[k].isdigit()), None)
     if sizes is None:
         raise rows[times].error("no line before it says the numbers of jobs and of machines")
-    jobs, machines = _sizes(Row(path, sizes.line, sizes.words[:2]))
-    durations = _job_rows(path, rows[times + 1 : places], jobs, "jobs below `Times`")
-    orders = _job_rows(path, rows[places + 1 :], jobs, "jobs below `Machines`")
+    jobs, machines = _sizes(Row(sizes.path, sizes.line, sizes.words[:2]))
+    durations = _job_rows(rows[times + 1 : places], jobs, "jobs below `Times`", rows[places])
+    orders = _job_rows(rows[places + 1 :], jobs, "jobs below `Machines`", rows[-1])
     return [
         _taillard_job(*pair, machines) for pair in zip(durations, orders, strict=True)
     ], machines
@@ -212,77 +225,9 @@ def _taillard_job(durations: Row, order: Row, machines: int) -> list[Options]:
     pairs = zip(order.numbers(), durations.numbers(), strict=True)
     return [
         [
-            (durations if duration < 0 else order).option(
+            (durations if not 0 <= duration <= LATEST else order).option(
                 machine, duration, machines, 1, f"operation {k}"
             )
         ]
         for k, (machine, duration) in enumerate(pairs)
     ]
-
-
-def _json(path: Path) -> tuple[Jobs, int]:
-    try:
-        fields = json.loads("".join(lines(path)))
-    except json.JSONDecodeError as error:
-        raise TraceError(path, f"no JSON: {error.msg}", line=error.lineno) from None
-    readers: dict[str, Callable[[Path, dict[str, Any]], tuple[Jobs, int]]] = {
-        "data": _json_list,
-        "duration_matrix": _json_matrices,
-    }
-    for key, reader in readers.items():
-        if isinstance(fields, dict) and key in fields:
-            return reader(path, fields)
-    raise TraceError(path, "a JSON object with `data`, or with `duration_matrix`, is needed")
-
-
-def _json_list(path: Path, fields: dict[str, Any]) -> tuple[Jobs, int]:
-    """Entries with the same job and operation are options of it."""
-    machines = _whole(path, fields, "machines", "")
-    found: dict[tuple[int, int], Options] = {}
-    for i, entry in enumerate(fields["data"]):
-        where = f"data[{i}]"
-        if not isinstance(entry, dict):
-            raise TraceError(path, "not an object", column=where)
-        place = _whole(path, entry, "job", where), _whole(path, entry, "operation", where)
-        machine = _whole(path, entry, "machine", where)
-        duration = _whole(path, entry, "duration", where)
-        found.setdefault(place, []).append((machine, duration))
-    jobs: Jobs = []
-    for job, operation in sorted(found):
-        if operation == 0 and job == len(jobs):
-            jobs.append([])
-        if job != len(jobs) - 1 or operation != len(jobs[job]):
-            raise TraceError(path, f"job {job}, operation {operation} has none before it")
-        jobs[job].append(found[job, operation])
-    return jobs, machines
-
-
-def _json_matrices(path: Path, fields: dict[str, Any]) -> tuple[Jobs, int]:
-    tables = []
-    for key in ("machines_matrix", "duration_matrix"):
-        table = fields.get(key)
-        if not isinstance(table, list) or not all(isinstance(row, list) for row in table):
-            raise TraceError(path, "a list of lists is needed", column=key)
-        tables.append(
-            [
-                [_whole(path, dict(enumerate(row)), k, f"{key}[{j}]") for k in range(len(row))]
-                for j, row in enumerate(table)
-            ]
-        )
-    machines, durations = tables
-    if [len(row) for row in machines] != [len(row) for row in durations]:
-        raise TraceError(path, "the two matrices differ in size")
-    jobs = [
-        [[pair] for pair in zip(*rows, strict=True)]
-        for rows in zip(machines, durations, strict=True)
-    ]
-    return jobs, 1 + max((machine for row in machines for machine in row), default=0)
-
-
-def _whole(path: Path, entry: Any, key: Any, where: str) -> int:
-    """A whole number; `true` is none."""
-    value = entry.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        column = f"{where}[{key}]" if isinstance(key, int) else f"{where}.{key}".lstrip(".")
-        raise TraceError(path, f"{value!r} is no whole number", column=column)
-    return value

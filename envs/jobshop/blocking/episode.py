@@ -8,9 +8,7 @@ from numpy.random import Generator, SeedSequence
 
 from makespan.envs.jobshop.blocking.shutdowns import Shutdowns, draw_shutdowns
 from makespan.traces.jobshop.instance import JobShop
-
-SHORTEST, LONGEST = 1, 99
-"""Durations, as Taillard's (Benchmarks for basic scheduling problems, EJOR 64, 1993)."""
+from makespan.traces.jobshop.uniform import uniform_shop
 
 Range = int | float | Sequence[int] | Sequence[float]
 """A number, or `[low, high]` to draw one from."""
@@ -65,7 +63,7 @@ class EpisodeConfig:
         """A shop of that size; every job visits every machine once, in random order."""
         rng = np.random.default_rng(seed)
         jobs, machines = (_whole(bounds(n, getattr(self, n)), rng) for n in ("jobs", "machines"))
-        return random_shop(jobs, machines, rng)
+        return uniform_shop(jobs, machines, rng)
 
     def draw_shutdowns(self, shop: JobShop, seed: SeedSequence) -> Shutdowns:
         """Shutdowns of a probability that is drawn as well."""
@@ -90,11 +88,3 @@ def bounds(name: str, value: Range) -> tuple[float, float]:
 def _whole(between: tuple[float, float], rng: Generator) -> int:
     low, high = between
     return int(rng.integers(int(low), int(high) + 1))
-
-
-def random_shop(jobs: int, machines: int, rng: Generator) -> JobShop:
-    """Durations uniform in 1 to 99, and every job visits every machine once, in random order."""
-    routes = [rng.permutation(machines).tolist() for _ in range(jobs)]
-    durations = rng.integers(SHORTEST, LONGEST + 1, (jobs, machines)).tolist()
-    pairs = (zip(*both, strict=True) for both in zip(routes, durations, strict=True))
-    return JobShop.of((list(job) for job in pairs), machines)

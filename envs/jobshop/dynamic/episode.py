@@ -8,8 +8,9 @@ from numpy.random import SeedSequence
 
 from makespan.envs.core.registry import unknown_name
 from makespan.envs.jobshop.dynamic.config import AfterRepair, Conditions
-from makespan.traces.jobshop.arrivals import random_shop, with_arrivals, with_due_dates
+from makespan.traces.jobshop.arrivals import with_arrivals, with_due_dates
 from makespan.traces.jobshop.instance import JobShop
+from makespan.traces.jobshop.uniform import uniform_shop
 
 Objective = Literal["makespan", "flow", "tardiness"]
 
@@ -72,7 +73,7 @@ class DynamicEpisode:
     def shop(self, seed: SeedSequence) -> JobShop:
         """The jobs of one episode."""
         operations, arrivals = map(np.random.default_rng, seed.spawn(2))
-        shop = random_shop(self.jobs, self.machines, operations)
+        shop = uniform_shop(self.jobs, self.machines, operations)
         if self.utilisation:
             shop = with_arrivals(shop, self.utilisation, arrivals)
         return with_due_dates(shop, self.tightness) if self.tightness else shop

@@ -7,8 +7,9 @@ import numpy as np
 
 from makespan.envs.jobshop.generation import generate
 from makespan.envs.jobshop.schedule import Schedule
-from makespan.traces.jobshop.benchmarks import BENCHMARKS, TAILLARD_LONGEST, benchmark
+from makespan.traces.jobshop.benchmarks import BENCHMARKS, benchmark
 from makespan.traces.jobshop.instance import JobShop
+from makespan.traces.jobshop.uniform import uniform_shop
 
 
 @dataclass(frozen=True)
@@ -75,21 +76,7 @@ class EpisodeConfig:
         jobs, machines = (
             int(rng.integers(low, high + 1)) for low, high in map(self._range, ("jobs", "machines"))
         )
-        return random_shop(jobs, machines, rng)
-
-
-def random_shop(jobs: int, machines: int, rng: np.random.Generator) -> JobShop:
-    """Of the same distribution as Taillard's: every job visits every machine once, in a random
-    order, and durations are uniform from 1 to 99."""
-    operations = jobs * machines
-    order = rng.permuted(np.tile(np.arange(machines), (jobs, 1)), axis=1)
-    return JobShop(
-        machines=machines,
-        first_operation=np.arange(0, operations + 1, machines),
-        first_option=np.arange(operations + 1),
-        machine=order.ravel(),
-        duration=rng.integers(1, TAILLARD_LONGEST + 1, operations),
-    )
+        return uniform_shop(jobs, machines, rng)
 
 
 def first_schedule(shop: JobShop) -> Schedule:

@@ -43,7 +43,8 @@ class MachineDecision:
         """
         if np.isnan(index[self.action_mask]).any():
             raise ValueError("this rule needs the sizes of jobs, which are not revealed")
-        return int(np.where(self.action_mask, index, np.inf).argmin())
+        there = np.flatnonzero(self.action_mask)  # not any job, also if all indices are infinite
+        return int(there[index[there].argmin()])
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class SingleMachine:
         self._later = jobs.job_size - self._left  # in the operations after the present one
         self._received = np.zeros(jobs.jobs)
         self._service: Service | None = None
+        self._services: list[tuple[np.ndarray, float, float, float]] = []
 
     @property
     def log(self) -> dict[str, np.ndarray]:
@@ -66,6 +67,20 @@ class SingleMachine:
             "due": jobs.due.copy(),
             "end": self._end.copy(),
         }
+
+    @property
+    def services(self) -> dict[str, np.ndarray]:
+        """What was done, in the order of time: one row for each operation and each time that it had
+        the machine, alone or with others.
+
+        `operation` is counted through all jobs, `amount` is what it got from `start` to `end`.
+        """
+        operations = [operations for operations, *_ in self._services]
+        shared = [len(of) for of in operations]
+        times = np.array([times for _, *times in self._services]).reshape(-1, 3)
+        start, end, amount = np.repeat(times, shared, axis=0).T
+        operation = np.concatenate([np.zeros(0, np.int64), *operations])
+        return {"operation": operation, "start": start, "end": end, "amount": amount}
 
     def flow_time(self) -> float:
         """Total time that jobs have been there, so far."""
@@ -114,6 +129,7 @@ class SingleMachine:
         moment = min(end, interrupted, now + service.at_most)
         done = least if moment == end else (moment - now) / len(jobs)
         self._service = None
+        self._services.append((self._operation[jobs], now, moment, done))
         self._go_to(moment)
         self._left[jobs] -= done
         self._received[jobs] += done

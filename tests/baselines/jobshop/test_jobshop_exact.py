@@ -12,6 +12,7 @@ from makespan.baselines.jobshop import dispatch
 from makespan.envs.jobshop.generation import generate
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop import JobShop, benchmark
+from makespan.traces.jobshop.instance import LATEST
 
 pytest.importorskip("ortools")
 
@@ -203,6 +204,13 @@ def test_a_job_is_not_begun_before_its_release():
     solution = solve(late)
     assert solution.schedule is not None
     assert solution.schedule.start.tolist() == [4, 0]
+
+
+def test_the_longest_shop_there_can_be_is_solved():
+    part = LATEST // 4
+    shop = JobShop.of([[(0, part), (1, part)], [(1, part), (0, part)]])
+    solution = solve(shop, workers=1)
+    assert (solution.status, solution.objective, solution.bound) == ("optimal", 2 * part, 2 * part)
 
 
 def test_bad_input_is_named():

@@ -9,7 +9,7 @@ from makespan.baselines.jobshop.dynamic_rules import policy
 from makespan.envs.core.contract import simulate
 from makespan.envs.jobshop.dynamic import Conditions, DynamicJobShop
 from makespan.traces.jobshop import JobShop, benchmark
-from makespan.traces.jobshop.arrivals import random_shop
+from makespan.traces.jobshop.uniform import uniform_shop
 
 pytest.importorskip("ortools")
 
@@ -67,7 +67,7 @@ def test_a_choice_of_machines_is_planned():
 
 
 def test_where_no_plan_is_found_a_rule_decides():
-    shop = random_shop(30, 10, np.random.default_rng(0))
+    shop = uniform_shop(30, 10, np.random.default_rng(0))
     run, ruled = DynamicJobShop(shop), DynamicJobShop(shop)
     decision, same = run.next_decision(), ruled.next_decision()
     assert decision is not None

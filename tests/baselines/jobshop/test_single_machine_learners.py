@@ -8,6 +8,7 @@ from makespan.baselines.jobshop.single_machine import LEARNERS, RULES, Learner
 from makespan.baselines.jobshop.single_machine.fast import ends, optimal_flow, round_robin_flow
 from makespan.baselines.jobshop.single_machine.learners import SLICE, nothing_seen
 from makespan.envs.jobshop.single.simulator import SingleMachine, run
+from makespan.envs.jobshop.single.validation import validate
 from makespan.traces.jobshop.single_machine import MachineJobs
 
 MEANS = np.array([0.25, 1.0])
@@ -32,6 +33,7 @@ def test_compiled_code_does_what_the_simulator_does(name: str, types: int, jobs:
         size = draw(seed, types, jobs)
         means = 0.3 ** np.arange(types)
         machine = run(SingleMachine(as_jobs(size)), Learner(name, means, slice))
+        validate(machine.jobs, machine.log, machine.services)
         np.testing.assert_allclose(
             machine.log["end"].reshape(types, jobs), ends(name, size, means, slice), rtol=1e-9
         )
@@ -166,6 +168,7 @@ def test_a_learner_may_choose_between_jobs_that_come_over_time():
     assert log["end"].tolist() == [3, 10, 4, 7]
     for name in LEARNERS:
         machine = run(SingleMachine(jobs), Learner(name, MEANS, slice=0.05))
+        validate(jobs, machine.log, machine.services)
         assert machine.log["end"].max() == pytest.approx(
             run(SingleMachine(jobs), RULES["fifo"]).log["end"].max()
         )

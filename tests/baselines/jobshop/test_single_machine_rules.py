@@ -6,18 +6,33 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.random import SeedSequence
 
 from makespan.baselines.jobshop import tardiness
 from makespan.baselines.jobshop.single_machine import RULES
 from makespan.baselines.jobshop.single_machine.fast import optimal_flow, round_robin_flow
 from makespan.envs.jobshop.single.simulator import Reveals, SingleMachine, run
-from makespan.traces.jobshop.single_machine import MachineJobs
+from makespan.envs.jobshop.single.validation import validate
+from makespan.traces.jobshop.single_machine import MachineJobs, exponential_jobs
 
 SIZES = st.lists(st.integers(1, 20), min_size=1, max_size=8)
 
 
 def ruled(jobs: MachineJobs, rule: str, reveals: Reveals = "job") -> SingleMachine:
-    return run(SingleMachine(jobs, reveals), RULES[rule])
+    machine = run(SingleMachine(jobs, reveals), RULES[rule])
+    validate(jobs, machine.log, machine.services)
+    return machine
+
+
+@pytest.mark.parametrize("preemptive", [True, False])
+@pytest.mark.parametrize("rule", RULES)
+def test_what_a_rule_does_can_be(rule: str, preemptive: bool):
+    if rule == "round_robin" and not preemptive:
+        return  # it shares
+    for seed in range(3):
+        jobs = exponential_jobs([1.0, 0.2], 8, SeedSequence(seed), operations=2, rate=1.2)
+        machine = run(SingleMachine(jobs, "job", preemptive), RULES[rule])
+        validate(jobs, machine.log, machine.services, preemptive)
 
 
 @given(SIZES)

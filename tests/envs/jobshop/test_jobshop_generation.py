@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from makespan.envs.jobshop.generation import WAYS, generate
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop import JobShop
+from makespan.traces.jobshop.instance import LATEST
 
 DURATION = st.integers(1, 9)
 
@@ -164,3 +165,13 @@ def test_a_gap_is_used_only_by_insertion():
 def test_what_cannot_be_made_is_said(shop, priority, way, reason):
     with pytest.raises(ValueError, match=reason):
         generate(shop, np.array(priority), way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_longest_shop_there_can_be_does_not_overflow(way):
+    half = LATEST // 2
+    shop = JobShop.of([[(0, half), (0, half - 1)], [(0, 1)]])
+    schedule = generate(shop, np.array([0.0, 2.0, 1.0]), way)
+    schedule.validate()
+    assert schedule.makespan == LATEST
+    assert schedule.start.tolist() == [0, half + 1, half]

@@ -11,7 +11,7 @@ from makespan.baselines.jobshop import dispatch
 from makespan.envs.core.contract import simulate
 from makespan.envs.jobshop.critical import Selection
 from makespan.envs.jobshop.improve.env import JobShopImproveEnv
-from makespan.envs.jobshop.improve.episode import EpisodeConfig, first_schedule, random_shop
+from makespan.envs.jobshop.improve.episode import EpisodeConfig, first_schedule
 from makespan.envs.jobshop.improve.observation import Encoder
 from makespan.envs.jobshop.improve.search import LocalSearch, SwapDecision
 from makespan.envs.jobshop.schedule import Schedule
@@ -78,15 +78,6 @@ def test_it_starts_where_the_rule_ends(name: str):
     env.reset(seed=0)
     assert env.simulation.begun == start.makespan
     assert due(env).selection.head.tolist() == start.start.tolist()
-
-
-def test_random_shops_are_as_taillards():
-    shop = random_shop(200, 5, np.random.default_rng(0))
-    visits = shop.machine.reshape(200, 5)
-    assert (np.sort(visits, axis=1) == np.arange(5)).all()
-    assert len(np.unique(visits, axis=0)) > 80  # of 120
-    assert (shop.duration.min(), shop.duration.max()) == (1, 99)
-    assert shop.duration.mean() == pytest.approx(50, abs=3)
 
 
 def test_sizes_are_drawn_from_the_ranges():

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makespan.envs.jobshop.projects import PROJECT_WAYS, ProjectSchedule, generate_project
+from makespan.traces.jobshop.instance import LATEST
 from makespan.traces.jobshop.project import Project
 
 PROJECT = Project.of(
@@ -105,3 +106,12 @@ def test_what_cannot_be_is_named(start: list[int], rule: str):
 def test_what_cannot_be_made_is_said(priority, way, reason: str):
     with pytest.raises(ValueError, match=reason):
         generate_project(PROJECT, np.array(priority), way)
+
+
+def test_the_longest_project_there_can_be_is_made_in_parallel():
+    project = Project.of([1], [(LATEST - 2, [1], []), (2, [1], [])])
+    schedule = generate_project(project, np.array([1.0, 0.0]), "parallel")
+    schedule.validate()
+    assert (schedule.start.tolist(), schedule.makespan) == ([2, 0], LATEST)
+    with pytest.raises(ValueError, match="keeps 9007199254740993 numbers for so long a project"):
+        generate_project(project, np.array([1.0, 0.0]), "serial")

@@ -172,3 +172,9 @@ def test_a_random_shop_visits_every_machine_once():
     assert abs(shop.duration.mean() - 50) < 5
     again = uniform_shop(50, 6, np.random.default_rng(0))
     assert (again.duration == shop.duration).all()
+
+
+def test_a_seed_means_the_shop_that_published_figures_were_measured_on():
+    shop = uniform_shop(2, 4, np.random.default_rng(0))
+    assert shop.machine.tolist() == [2, 0, 1, 3, 3, 2, 1, 0]
+    assert shop.duration.tolist() == [2, 18, 81, 65, 91, 50, 61, 97]

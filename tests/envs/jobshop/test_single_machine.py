@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from makespan.envs.jobshop.single.decision import Service
 from makespan.envs.jobshop.single.simulator import SingleMachine, run
+from makespan.envs.jobshop.single.validation import COLUMNS, validate
 from makespan.traces.jobshop.single_machine import MachineJobs
 
 
@@ -24,8 +25,13 @@ def first_come(decision):
     return decision.lowest(decision.release)
 
 
+def validated(machine: SingleMachine) -> SingleMachine:
+    validate(machine.jobs, machine.log, machine.services, machine.preemptive)
+    return machine
+
+
 def ends(jobs: MachineJobs, policy: Any, **settings: Any) -> list[float]:
-    return run(SingleMachine(jobs, **settings), policy).log["end"].tolist()
+    return validated(run(SingleMachine(jobs, **settings), policy)).log["end"].tolist()
 
 
 LATE = MachineJobs.of([4, 3, 1], release=[0, 1, 3])
@@ -96,6 +102,13 @@ def test_nothing_is_known_of_jobs_that_have_not_come():
     assert decision.jobs_of_type.tolist() == [1, 1]
 
 
+def test_of_jobs_that_are_never_due_one_that_is_there_is_next():
+    machine = SingleMachine(MachineJobs.of([1, 1], release=[3, 0]))
+    decision = machine.next_decision()
+    assert decision is not None
+    assert decision.lowest(decision.due) == 1
+
+
 def test_a_machine_that_has_nothing_to_do_waits():
     machine = SingleMachine(MachineJobs.of([1, 1], release=[2, 5]))
     times = []
@@ -104,6 +117,93 @@ def test_a_machine_that_has_nothing_to_do_waits():
         machine.decide(int(decision.action_mask.argmax()))
     assert times == [2, 5]
     assert machine.flow_time() == 2
+
+
+def test_services_say_who_had_the_machine_when():
+    services = run(SingleMachine(LATE), shared).services
+    rows = zip(*(services[name].tolist() for name in COLUMNS), strict=True)
+    assert list(rows) == [
+        (0, 0, 1, 1),
+        (0, 1, 3, 1),
+        (1, 1, 3, 1),
+        (0, 3, 6, 1),
+        (1, 3, 6, 1),
+        (2, 3, 6, 1),
+        (0, 6, 8, 1),
+        (1, 6, 8, 1),
+    ]
+    assert {
+        name: len(column) for name, column in SingleMachine(LATE).services.items()
+    } == dict.fromkeys(COLUMNS, 0)
+
+
+TWO = MachineJobs.of([[2, 1], 3], release=[1, 0])
+"""The services below do job 1 to 1, job 0 to its end at 4, and job 1 again to 6."""
+
+GOOD = {
+    "operation": [2, 0, 1, 2],
+    "start": [0.0, 1, 3, 4],
+    "end": [1.0, 3, 4, 6],
+    "amount": [1.0, 2, 1, 2],
+}
+
+
+def test_the_log_that_the_next_test_spoils_is_good():
+    check({}, [4.0, 6])
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "end", "rule"),
+    [
+        ({"start": [0, 0.5, 3, 4]}, [4, 6], "job 0, operation 0 is served before its job comes"),
+        ({"end": [1, 3, 4, 3]}, [4, 6], "job 1, operation 0 is served for less than no time"),
+        ({"amount": [-1, 2, 1, 4]}, [4, 6], "job 1, operation 0 is served for less than no time"),
+        (
+            {"amount": [1, 2.1, 1, 2]},
+            [4, 6],
+            "job 0, operation 0 gets more than the machine can do",
+        ),
+        ({"amount": [1, 1.9, 1, 2]}, [4, 6], "job 0, operation 0 does not get its size"),
+        ({"operation": [2, 0, 0, 2]}, [4, 6], "job 0, operation 0 does not get its size"),
+        (
+            {
+                "operation": [2, 1, 0, 2],
+                "start": [0, 1, 2, 4],
+                "end": [1, 2, 4, 6],
+                "amount": [1, 1, 2, 2],
+            },
+            [4, 6],
+            "job 0, operation 1 is served before the one before it ends",
+        ),
+        ({}, [3, 6], "job 0, operation 1 is the last, and its job ends elsewhen"),
+        ({}, [4, np.nan], "job 1, operation 0 is the last, and its job ends elsewhen"),
+        (
+            {"start": [0, 1, 3, 3], "end": [1, 3, 4, 6]},
+            [4, 6],
+            "from 3 to 4 jobs get 1.66667 times what the machine can do",
+        ),
+        ({"operation": [2, 0, 3, 2]}, [4, 6], "there is no operation 3 to be served"),
+        ({"amount": [1, 2, 3]}, [4, 6], "every column must say something of each"),
+        ({}, [4], "end must say something of each of 2 jobs"),
+    ],
+)
+def test_the_validator_names_the_rule(spoiled: dict[str, Any], end: list[float], rule: str):
+    with pytest.raises(ValueError, match=rule):
+        check(spoiled, end)
+
+
+def test_the_validator_knows_whether_operations_may_be_interrupted():
+    with pytest.raises(ValueError, match="job 1, operation 0 is interrupted"):
+        check({}, [4, 6], preemptive=False)
+    jobs = MachineJobs.of([1, 1])
+    machine = run(SingleMachine(jobs), shared)
+    with pytest.raises(ValueError, match="job 0, operation 0 is interrupted, or shares"):
+        validate(jobs, machine.log, machine.services, preemptive=False)
+
+
+def check(spoiled: dict[str, Any], end: list[float], preemptive: bool = True) -> None:
+    services = {name: np.array(column) for name, column in (GOOD | spoiled).items()}
+    validate(TWO, {"end": np.array(end)}, services, preemptive)
 
 
 def test_a_review_leaves_the_job_when_it_is_time():
@@ -191,7 +291,7 @@ def test_every_policy_gives_jobs_their_size_and_is_busy_as_long(jobs, seed, pree
         assert not decision.finished[decision.action_mask].any()
         return anything(decision)
 
-    end = run(machine, recorded).log["end"]
+    end = validated(run(machine, recorded)).log["end"]
     assert (end >= jobs.release + jobs.job_size - 1e-9).all()
     assert end.max() == pytest.approx(max(ends(jobs, first_come)))
     assert times == sorted(times)

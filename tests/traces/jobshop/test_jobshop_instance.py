@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from makespan.traces.jobshop.instance import NEVER, JobShop
+from makespan.traces.jobshop.instance import LATEST, NEVER, JobShop
 
 TINY = [[(0, 3), (1, 2), (2, 2)], [(0, 2), (2, 1), (1, 4)], [(1, 4), (2, 3)]]
 """Three machines; the last job visits two of them."""
@@ -78,6 +78,10 @@ def test_what_goes_in_is_there(jobs: list[list[tuple[int, int]]]):
         ([[(-1, 1)]], 2, "job 0, operation 0 must be on machine 0 to 1, not -1"),
         ([[(0, 1), (1, -3)]], 2, "job 0, operation 1 must take at least 0, not -3"),
         ([[(0, 1.5)]], 1, "duration must be a row of whole numbers"),
+        ([[(0, 1), (0, 2**63 - 1)]], 1, "job 0, operation 1 has the number 9223372036854775807"),
+        ([[(0, 2**70)]], 1, "job 0, operation 0 has the number 1180591620717411303424"),
+        ([[(2**70, 1)]], 1, "job 0, operation 0 has the number 1180591620717411303424"),
+        ([[(0, LATEST), (0, 1)]], 1, f"all times add up to {LATEST + 1}; at most {LATEST}"),
     ],
 )
 def test_what_cannot_be_is_named(jobs, machines: int, reason: str):
@@ -95,6 +99,8 @@ def test_what_cannot_be_is_named(jobs, machines: int, reason: str):
         ({"duration": [1, 2]}, "2 durations for 3 machines"),
         ({"release": [0]}, "release has 1 entries for 2 jobs"),
         ({"release": [0, -1]}, "job 1 must not be released before 0"),
+        ({"release": [0, LATEST]}, f"all times add up to {LATEST + 3}"),
+        ({"duration": [1, 2**62, 2**62]}, f"job 0, operation 1 must take at most {LATEST}"),
         ({"due": [1, 2, 3]}, "due has 3 entries for 2 jobs"),
         ({"machine": [[0, 0, 0]]}, "machine must be a row of whole numbers"),
         ({"machines": 0}, "needs machines and jobs, not 0 and 2"),

@@ -13,7 +13,8 @@ from makespan.envs.core.contract import simulate
 from makespan.envs.jobshop.dynamic import Conditions, DynamicJobShop
 from makespan.envs.jobshop.dynamic.decision import DispatchDecision
 from makespan.traces.jobshop import JobShop
-from makespan.traces.jobshop.arrivals import random_shop, with_arrivals, with_due_dates
+from makespan.traces.jobshop.arrivals import with_arrivals, with_due_dates
+from makespan.traces.jobshop.uniform import uniform_shop
 
 BROKEN = Conditions.with_availability(0.8, mean_repair=40.0, spread=0.5)
 
@@ -246,7 +247,7 @@ def test_durations_spread_as_they_should_round_what_is_planned(distribution):
 
 def test_every_policy_meets_the_same_breakdowns_durations_and_arrivals():
     shop = with_arrivals(
-        random_shop(12, 4, np.random.default_rng(0)), 0.9, np.random.default_rng(1)
+        uniform_shop(12, 4, np.random.default_rng(0)), 0.9, np.random.default_rng(1)
     )
     runs = [simulate(DynamicJobShop(shop, BROKEN, 5), policy(name, 0)) for name in ("spt", "lpt")]
     one, other = (run.schedule() for run in runs)
@@ -263,7 +264,7 @@ def test_every_policy_meets_the_same_breakdowns_durations_and_arrivals():
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another():
-    shop = random_shop(8, 4, np.random.default_rng(0))
+    shop = uniform_shop(8, 4, np.random.default_rng(0))
     runs = [simulate(DynamicJobShop(shop, BROKEN, seed), policy("random", 3)) for seed in (5, 5, 6)]
     one, same, other = (run.schedule() for run in runs)
     assert one.start.tobytes() == same.start.tobytes()
@@ -434,7 +435,7 @@ def test_only_what_is_due_can_be_decided():
 
 def test_random_shops_arrivals_and_due_dates():
     rng = np.random.default_rng(0)
-    shop = random_shop(2000, 5, rng)
+    shop = uniform_shop(2000, 5, rng)
     assert all((np.sort(row) == np.arange(5)).all() for row in shop.machine.reshape(-1, 5))
     assert (shop.duration.min(), shop.duration.max()) == (1, 99)
     arriving = with_arrivals(shop, 0.8, rng)
@@ -448,5 +449,5 @@ def test_random_shops_arrivals_and_due_dates():
             with_arrivals(shop, bad, rng)
         with pytest.raises(ValueError, match="tightness"):
             with_due_dates(shop, bad)
-    with pytest.raises(ValueError, match="needs machines and jobs"):
-        random_shop(0, 5, rng)
+    with pytest.raises(ValueError, match="needs jobs and machines"):
+        uniform_shop(0, 5, rng)
