@@ -113,8 +113,17 @@ class ShopSimulation:
         )
 
     def decide(self, action: int) -> None:
-        """Place the next operation of this job, which must be a candidate."""
+        """Place the next operation of this job.
+
+        Raises:
+            ValueError: it is no candidate, or no decision is due.
+        """
+        if not self.count:
+            raise ValueError("no decision is due")
+        if action not in self.state.candidates[: self.count]:
+            raise ValueError(f"job {action} is no candidate")
         place(self.columns, self.state, action, self.way)
+        self.count = 0
 
     @property
     def placed(self) -> np.ndarray:

@@ -142,6 +142,23 @@ def test_a_batch_wants_shops_of_one_size():
         ShopBatch([])
 
 
+def test_what_is_no_candidate_is_refused_and_changes_nothing():
+    simulation = ShopSimulation(JobShop.of([[(0, 3)], [(0, 2)], [(1, 1)], [(0, 1)]]))
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.decide(0)
+    assert simulation.next_decision() is not None
+    for job in (2, -1, 4, 10**9):
+        with pytest.raises(ValueError, match=f"job {job} is no candidate"):
+            simulation.decide(job)
+    simulation.decide(1)
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.decide(0)
+    simulation = simulate(simulation, RulePolicy("spt"))
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.decide(0)
+    assert simulation.schedule.start.tolist() == [3, 0, 0, 2]
+
+
 def test_what_cannot_be_dispatched_is_refused():
     with pytest.raises(ValueError, match="without a choice of machines"):
         ShopSimulation(JobShop.flexible([[[(0, 1), (1, 2)]]]))
