@@ -156,6 +156,23 @@ def test_who_waits_for_nothing_cannot_wait():
     assert decision_of(replace(PROJECT, release=np.array([0, 2, 0, 0]))).can_wait
 
 
+def test_what_is_not_legal_is_refused_and_changes_nothing():
+    run = ProjectRun(PROJECT)
+    with pytest.raises(ValueError, match="no decision is due"):
+        run.decide(0)
+    assert run.next_decision() is not None
+    for action in (-1, 2, 4, 5):  # task 2 waits for task 0, and nothing would happen
+        with pytest.raises(ValueError, match=f"action {action} is not legal at 0"):
+            run.decide(action)
+    run.decide(0)
+    with pytest.raises(ValueError, match="no decision is due"):
+        run.decide(0)
+    decision = run.next_decision()
+    assert decision is not None
+    assert decision.free.tolist() == [1]
+    simulate(run, lambda decision: decision.lowest(np.arange(4.0))).schedule.validate()
+
+
 def test_a_resource_that_is_down_has_nothing():
     project = replace(PROJECT, downtime=np.array([[0, 0, 2]]))
     decision = decision_of(Project.of([2, 1], [(3, [0, 1], []), (1, [1, 0], [])]))
