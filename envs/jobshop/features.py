@@ -178,16 +178,27 @@ def describe(shop, facts, state, count, queue, rows):
 
 @inlined_kernel
 def lower_bound(shop, facts, state):
-    """No schedule that goes on from here ends earlier: the longest job, or the busiest machine."""
+    """No schedule that goes on from here ends earlier: the longest job, or the busiest machine.
+
+    Where gaps are filled, what comes may begin before `begins`, and a machine's idle time counts
+    for nothing.
+    """
+    gaps = state.busy_from.shape[1] > 0
     bound = 0
     for job in range(len(state.following)):
         operation = state.following[job]
         end = state.job_ready[job]
         if operation < shop.first[job + 1]:
-            end = state.begins[job] + shop.duration[operation] + facts.tail[operation]
+            begin = end if gaps else state.begins[job]
+            end = begin + shop.duration[operation] + facts.tail[operation]
         bound = max(bound, end)
     for machine in range(shop.machines):
-        bound = max(bound, state.machine_ready[machine] + state.work[machine])
+        ready = state.machine_ready[machine]
+        if gaps:
+            ready = 0
+            for k in range(state.busy[machine]):
+                ready += state.busy_to[machine, k] - state.busy_from[machine, k]
+        bound = max(bound, ready + state.work[machine])
     return bound
 
 

@@ -35,6 +35,19 @@ def test_whatever_is_chosen_the_schedule_can_be(shop, way, seed):
 
 @settings(deadline=None)
 @given(SHOPS, st.sampled_from(WAYS), st.integers(0, 10**6))
+def test_the_bound_never_falls_and_the_makespan_is_none_below_it(shop, way, seed):
+    rng = np.random.default_rng(seed)
+    simulation = ShopSimulation(shop, way)
+    bounds = [simulation.bound]
+    while (decision := simulation.next_decision()) is not None:
+        bounds.append(simulation.bound)
+        simulation.decide(int(rng.choice(decision.jobs)))
+    assert bounds == sorted(bounds)
+    assert bounds[-1] <= simulation.bound
+
+
+@settings(deadline=None)
+@given(SHOPS, st.sampled_from(WAYS), st.integers(0, 10**6))
 def test_a_decision_is_between_at_least_two_jobs_and_is_kept_as_it_was(shop, way, seed):
     rng = np.random.default_rng(seed)
     seen: list[tuple[ShopDecision, list]] = []
