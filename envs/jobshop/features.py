@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from makespan.envs.core.compiled import inlined_kernel, kernel
-from makespan.envs.jobshop.core import Columns, columns
+from makespan.envs.jobshop.core import LATE, Columns, columns
 from makespan.traces.jobshop.instance import JobShop
 
 VERSION = 1
@@ -234,7 +234,7 @@ def _next_arrival(shop, facts, state, machine, now):
 def _others(shop, facts, state, count, chosen, end):
     """Of the other candidates: the latest end of a job if it goes on at `end` or after; the longest
     tail, and the shortest duration."""
-    latest, longest, shortest = 0, 0, 0
+    latest, longest, shortest = 0, 0, LATE
     for k in range(count):
         if k == chosen:
             continue
@@ -243,5 +243,5 @@ def _others(shop, facts, state, count, chosen, end):
         p, tail = shop.duration[operation], facts.tail[operation]
         latest = max(latest, max(end, state.begins[job]) + p + tail)
         longest = max(longest, tail)
-        shortest = p if shortest == 0 else min(shortest, p)
+        shortest = min(shortest, p)
     return latest, longest, shortest
