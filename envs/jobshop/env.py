@@ -94,8 +94,8 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
 
     ## Observation Space
 
-    A `Dict`; J, M and O are the most jobs, machines and operations. float32 in [-100, 100], masks
-    in {0, 1}, arcs int64 rows of their two ends. Padding is 0.
+    A `Dict`; J, M and O are the most jobs, machines and operations. float32 cut to [-100, 100],
+    masks in {0, 1}, arcs int64 rows of their two ends. Padding is 0.
 
     | Key              | Shape   | Content                                                        |
     |------------------|---------|----------------------------------------------------------------|

@@ -58,6 +58,17 @@ def test_the_arcs_are_those_of_the_shop():
     assert observation["machine_mask"].tolist() == [1, 1, 1]
 
 
+def test_what_takes_very_long_is_cut_to_the_space():
+    # One operation takes 224.5 times the mean, and one machine of 150 has all that there is to do.
+    long = [[(m, 100_000 if j == m == 0 else 1) for m in range(15)] for j in range(15)]
+    lonely = JobShop.of([[(0, 3)], [(0, 2)]], 150)
+    for shop, entry in ((JobShop.of(long), "operation"), (lonely, "machine")):
+        env = JobShopEnv(jobs=15, machines=shop.machines)
+        seen, _ = env.reset(options={"shop": shop})
+        assert env.observation_space.contains(seen)
+        assert seen[entry].max() == 100
+
+
 def test_sizes_are_drawn_from_their_ranges():
     env = JobShopEnv(jobs=[3, 5], machines=[2, 4])
     sizes = set()
