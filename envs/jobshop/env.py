@@ -124,8 +124,9 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
     ## Starting State
 
     Nothing is placed. Each reset draws a shop, `jobs` by `machines` with durations from 1 to 99 and
-    every job visiting every machine once, from the environment's generator; or it is always the
-    benchmark `instance`, or `options["shop"]`, a `makespan.traces.jobshop.JobShop`.
+    every job visiting every machine once, from the environment's generator, and another one if that
+    leaves no choice; or it is always the benchmark `instance`, or `options["shop"]`, a
+    `makespan.traces.jobshop.JobShop`.
 
     ## Episode End
 
@@ -146,8 +147,8 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
     | `render_mode` | None         | `"rgb_array"` (a Gantt chart) or `"ansi"` (a table)           |
 
     `max_jobs`, `max_machines` and `max_operations` are those of the largest shop that these give.
-    Raises `ValueError` for an argument out of range, and from `reset` for a shop that leaves no
-    choice or is larger.
+    Raises `ValueError` for an argument out of range, and from `reset` for a given shop that leaves
+    no choice or is larger, or if none of 1000 that are drawn leaves one.
 
     ## Version History
 

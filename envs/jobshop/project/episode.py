@@ -1,11 +1,13 @@
 """What an episode of the project environment is drawn from."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import SeedSequence
 
+from makespan.envs.core.environment import DRAWS
 from makespan.envs.jobshop.project.observation import Rows
 from makespan.traces.jobshop.layered import layered
 from makespan.traces.jobshop.project import Project
@@ -67,12 +69,17 @@ class EpisodeConfig:
         )
 
     def draw(self, seed: SeedSequence) -> Project:
-        """The project of one episode.
+        """The project of one episode; another is drawn if so many precedences do not fit.
 
         Raises:
-            ValueError: so many precedences happen not to fit this time.
+            ValueError: they did not in any of `DRAWS`.
         """
-        sizes, of = seed.spawn(2)
+        for _ in range(DRAWS - 1):
+            with suppress(ValueError):
+                return self._draw(*seed.spawn(2))
+        return self._draw(*seed.spawn(2))
+
+    def _draw(self, sizes: SeedSequence, of: SeedSequence) -> Project:
         rng = np.random.default_rng(sizes)
         tasks, level = (
             int(rng.integers(*bounds(name, getattr(self, name)), endpoint=True))

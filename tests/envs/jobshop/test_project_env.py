@@ -185,6 +185,14 @@ def test_a_resource_that_is_down_has_nothing():
     assert decision_of(both).startable.tolist() == [True, False]
 
 
+def test_another_project_is_drawn_where_precedences_do_not_fit():
+    """Of 30 tasks, 121 precedences fit in a third of the draws."""
+    env = ProjectEnv(tasks=30, level=121)
+    for seed in range(6):
+        env.reset(seed=seed)
+        assert len(env.simulation.project.successor) == 121
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -78,6 +78,15 @@ def test_sizes_are_drawn_from_their_ranges():
     assert sizes == {(jobs, machines) for jobs in (3, 4, 5) for machines in (2, 3, 4)}
 
 
+def test_a_shop_without_a_choice_is_not_drawn():
+    env = JobShopEnv(jobs=2, machines=2)
+    for seed in range(20):
+        _, info = env.reset(seed=seed)
+        assert info["action_mask"].sum() == 2
+    with pytest.raises(ValueError, match="nothing to decide"):
+        JobShopEnv(jobs=1, machines=2).reset()
+
+
 def test_the_table_shows_what_is_placed():
     env = JobShopEnv(jobs=3, machines=2, render_mode="ansi")
     env.reset(options={"shop": JobShop.of([[(0, 3), (1, 6)], [(0, 2), (1, 6)], [(1, 3)]])})
