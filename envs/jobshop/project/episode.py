@@ -1,6 +1,5 @@
 """What an episode of the project environment is drawn from."""
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from numpy.random import SeedSequence
 
 from makespan.envs.core.environment import DRAWS
 from makespan.envs.jobshop.project.observation import Rows
+from makespan.envs.jobshop.ranges import Size, bounds
 from makespan.traces.jobshop.layered import layered
 from makespan.traces.jobshop.project import Project
 
@@ -28,8 +28,8 @@ class EpisodeConfig:
         ValueError: a setting is out of range; the message names it.
     """
 
-    tasks: int | Sequence[int] = 30
-    level: int | Sequence[int] = 40
+    tasks: Size = 30
+    level: Size = 40
     layers: int = 5
     resources: int = 3
     downtime: float = 0.0
@@ -40,21 +40,21 @@ class EpisodeConfig:
     max_pairs: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("tasks", 1), ("level", 0)):
-            low, high = bounds(name, getattr(self, name))
-            if not least <= low <= high:
-                raise ValueError(f"{name} must be {least} or more, not {low} to {high}")
+        (fewest, _), (_, level) = self._sizes
         for name in ("tasks", "resources", "arcs", "pairs"):
             if (room := getattr(self.rows, name)) < (least := getattr(self.room(), name)):
                 raise ValueError(f"max_{name} must be at least {least}, not {room}")
         # The most precedences among the fewest tasks: what does not fit there is refused now.
-        self._project(
-            bounds("tasks", self.tasks)[0], bounds("level", self.level)[1], SeedSequence(0)
-        )
+        self._project(fewest, level, SeedSequence(0))
+
+    @property
+    def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Fewest and most tasks, and precedences."""
+        return bounds("tasks", self.tasks, 1), bounds("level", self.level, 0)
 
     def room(self) -> Rows:
         """What the projects that are drawn need."""
-        tasks, level = bounds("tasks", self.tasks)[1], bounds("level", self.level)[1]
+        (_, tasks), (_, level) = self._sizes
         return Rows(tasks, self.resources, max(level, 1), tasks if self.pairs else 1)
 
     @property
@@ -81,26 +81,9 @@ class EpisodeConfig:
 
     def _draw(self, sizes: SeedSequence, of: SeedSequence) -> Project:
         rng = np.random.default_rng(sizes)
-        tasks, level = (
-            int(rng.integers(*bounds(name, getattr(self, name)), endpoint=True))
-            for name in ("tasks", "level")
-        )
+        tasks, level = (int(rng.integers(*between, endpoint=True)) for between in self._sizes)
         return self._project(tasks, level, of)
 
     def _project(self, tasks: int, level: int, seed: SeedSequence) -> Project:
         axes = {"downtime": self.downtime, "pairs": self.pairs}
         return layered(level, seed, tasks, self.layers, self.resources, **axes)[0]
-
-
-def bounds(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """Least and greatest value.
-
-    Raises:
-        ValueError: it is neither a number nor a range of two.
-    """
-    if not isinstance(value, Sequence):
-        return value, value
-    if len(value) != 2:
-        raise ValueError(f"{name} must be a number or a range of two, not {value}")
-    low, high = value
-    return low, high

@@ -117,7 +117,7 @@ def test_the_environment_can_be_pickled():
 
 
 def test_settings_out_of_range_are_named():
-    with pytest.raises(ValueError, match="jobs must be 2 or more"):
+    with pytest.raises(ValueError, match="jobs must be at least 2"):
         dataclasses.replace(WORLD, jobs=(5, 4))
     with pytest.raises(ValueError, match="Did you mean 'tabu'"):
         WORLD.teacher("tabo")

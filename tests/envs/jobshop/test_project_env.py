@@ -196,9 +196,9 @@ def test_another_project_is_drawn_where_precedences_do_not_fit():
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"tasks": 0}, "tasks must be 1 or more, not 0 to 0"),
-        ({"tasks": [9, 5]}, "tasks must be 1 or more, not 9 to 5"),
-        ({"level": [1, 2, 3]}, "level must be a number or a range of two"),
+        ({"tasks": 0}, "tasks must be at least 1 and not falling, not 0"),
+        ({"tasks": [9, 5]}, r"tasks must be at least 1 and not falling, not \[9, 5\]"),
+        ({"level": [1, 2, 3]}, "level must be a whole number or a range of two"),
         ({"max_tasks": 20}, "max_tasks must be at least 30, not 20"),
         ({"max_arcs": 39}, "max_arcs must be at least 40, not 39"),
         ({"tasks": [5, 40]}, "precedences fit among 5 tasks, not 40"),

@@ -103,7 +103,7 @@ def test_the_table_shows_what_is_placed():
     [
         ({"jobs": 0}, "jobs must be at least 1"),
         ({"machines": [3, 2]}, "machines must be at least 1 and not falling"),
-        ({"jobs": [1, 2, 3]}, "jobs must be a number or a range of two"),
+        ({"jobs": [1, 2, 3]}, "jobs must be a whole number or a range of two"),
         ({"way": "nodelay"}, "not by 'nodelay'"),
         ({"instance": "ta99"}, "Did you mean"),
     ],
