@@ -18,6 +18,9 @@ S = TypeVar("S", bound=Simulation)
 D = TypeVar("D", bound=Decision)
 Observation = TypeVar("Observation")
 
+DRAWS = 1000
+"""Runs that are drawn at a reset until there is something to decide in one."""
+
 
 class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Observation]):
     """One episode is one run of a simulation, one step the time between two of its decisions.
@@ -90,7 +93,7 @@ class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Obs
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin a new run.
+        """Begin a new run; without options another one is drawn if nothing is to be decided in it.
 
         Raises:
             ValueError: an option is unknown or of another type, or the run ends without a decision.
@@ -98,10 +101,7 @@ class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Obs
         self._check(options or {})
         super().reset(seed=seed)
         entropy = int(self.np_random.integers(2**63))
-        self.simulation = self.build(SeedSequence(entropy), options or {})
-        self.decision = self.simulation.next_decision()
-        if self.decision is None:
-            raise ValueError("nothing to decide: the simulation ended before its first decision")
+        self.decision = self._begin(SeedSequence(entropy), options or {})
         self._score = self.score()
         return self._observe(self.decision), self._info()
 
@@ -127,6 +127,17 @@ class SchedulingEnv(gymnasium.Env[Observation, np.int64], ABC, Generic[S, D, Obs
         info = self._info()
         info["illegal"] = not legal
         return observation, self._score - before, due is None, False, info
+
+    def _begin(self, seed: SeedSequence, options: dict[str, Any]) -> D:
+        """The first decision of a run from `seed`, or else from the first child that has one."""
+        child = seed
+        for _ in range(1 if options else DRAWS):
+            self.simulation = self.build(child, options)
+            decision = self.simulation.next_decision()
+            if decision is not None:
+                return decision
+            child = seed.spawn(1)[0]
+        raise ValueError("nothing to decide: the simulation ended before its first decision")
 
     def _check(self, options: dict[str, Any]) -> None:
         for name, value in options.items():

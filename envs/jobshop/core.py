@@ -58,7 +58,8 @@ class State(NamedTuple):
         machine_ready: int64 (machines,): the same of the machine.
         work: int64 (machines,): what each machine has to do that is not placed.
         start: int64 (operations,): of those that are placed.
-        begins: int64 (jobs,): when the next operation could begin; `LATE` if there is none.
+        begins: int64 (jobs,): when the next operation could begin, for the way `insert` behind what
+            its machine has (a gap may be earlier); `LATE` if there is none.
         candidates: int64 (jobs,): the jobs that the choice is between, ascending, come first.
         moment: int64 (2,): the earliest start of a candidate, and the machine that is asked about;
             -1 if it is about several.

@@ -1,6 +1,5 @@
 """`makespan/JobShop-v0`: schedule a static job shop."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,13 +11,11 @@ from numpy.random import SeedSequence
 from makespan.envs.core.environment import SchedulingEnv
 from makespan.envs.jobshop.core import Way, way_number
 from makespan.envs.jobshop.observation import Encoder
+from makespan.envs.jobshop.ranges import Size, bounds
 from makespan.envs.jobshop.simulation import ShopDecision, ShopSimulation
 from makespan.traces.jobshop.benchmarks import benchmark
 from makespan.traces.jobshop.instance import JobShop
 from makespan.traces.jobshop.uniform import uniform_shop
-
-Size = int | Sequence[int]
-"""A number, or a range `[low, high]` to draw it from."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,7 @@ class ShopConfig:
     def __post_init__(self) -> None:
         way_number(self.way)
         for name in ("jobs", "machines"):
-            size = getattr(self, name)
-            if isinstance(size, Sequence) and len(size) != 2:
-                raise ValueError(f"{name} must be a number or a range of two, not {size}")
-            low, high = size_range(size)
-            if not 1 <= low <= high:
-                raise ValueError(f"{name} must be at least 1 and not falling, not {size}")
+            bounds(name, getattr(self, name), 1)
         if self.instance:
             benchmark(self.instance)
 
@@ -52,7 +44,7 @@ class ShopConfig:
         if self.instance:
             shop = benchmark(self.instance)
             return shop.jobs, shop.machines, shop.operations
-        jobs, machines = size_range(self.jobs)[1], size_range(self.machines)[1]
+        jobs, machines = bounds("jobs", self.jobs, 1)[1], bounds("machines", self.machines, 1)[1]
         return jobs, machines, jobs * machines
 
     def draw(self, seed: SeedSequence) -> JobShop:
@@ -61,15 +53,10 @@ class ShopConfig:
             return benchmark(self.instance)
         rng = np.random.default_rng(seed)
         jobs, machines = (
-            int(rng.integers(*size_range(size), endpoint=True))
-            for size in (self.jobs, self.machines)
+            int(rng.integers(*bounds(name, getattr(self, name), 1), endpoint=True))
+            for name in ("jobs", "machines")
         )
         return uniform_shop(jobs, machines, rng)
-
-
-def size_range(size: Size) -> tuple[int, int]:
-    """Lowest and highest."""
-    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarray]], EzPickle):
@@ -94,8 +81,8 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
 
     ## Observation Space
 
-    A `Dict`; J, M and O are the most jobs, machines and operations. float32 in [-100, 100], masks
-    in {0, 1}, arcs int64 rows of their two ends. Padding is 0.
+    A `Dict`; J, M and O are the most jobs, machines and operations. float32 cut to [-100, 100],
+    masks in {0, 1}, arcs int64 rows of their two ends. Padding is 0.
 
     | Key              | Shape   | Content                                                        |
     |------------------|---------|----------------------------------------------------------------|
@@ -124,8 +111,9 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
     ## Starting State
 
     Nothing is placed. Each reset draws a shop, `jobs` by `machines` with durations from 1 to 99 and
-    every job visiting every machine once, from the environment's generator; or it is always the
-    benchmark `instance`, or `options["shop"]`, a `makespan.traces.jobshop.JobShop`.
+    every job visiting every machine once, from the environment's generator, and another one if that
+    leaves no choice; or it is always the benchmark `instance`, or `options["shop"]`, a
+    `makespan.traces.jobshop.JobShop`.
 
     ## Episode End
 
@@ -146,8 +134,8 @@ class JobShopEnv(SchedulingEnv[ShopSimulation, ShopDecision, dict[str, np.ndarra
     | `render_mode` | None         | `"rgb_array"` (a Gantt chart) or `"ansi"` (a table)           |
 
     `max_jobs`, `max_machines` and `max_operations` are those of the largest shop that these give.
-    Raises `ValueError` for an argument out of range, and from `reset` for a shop that leaves no
-    choice or is larger.
+    Raises `ValueError` for an argument out of range, and from `reset` for a given shop that leaves
+    no choice or is larger, or if none of 1000 that are drawn leaves one.
 
     ## Version History
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from makespan.envs.core.compiled import inlined_kernel, kernel
-from makespan.envs.jobshop.core import Columns, columns
+from makespan.envs.jobshop.core import LATE, Columns, columns
 from makespan.traces.jobshop.instance import JobShop
 
 VERSION = 1
@@ -178,16 +178,27 @@ def describe(shop, facts, state, count, queue, rows):
 
 @inlined_kernel
 def lower_bound(shop, facts, state):
-    """No schedule that goes on from here ends earlier: the longest job, or the busiest machine."""
+    """No schedule that goes on from here ends earlier: the longest job, or the busiest machine.
+
+    Where gaps are filled, what comes may begin before `begins`, and a machine's idle time counts
+    for nothing.
+    """
+    gaps = state.busy_from.shape[1] > 0
     bound = 0
     for job in range(len(state.following)):
         operation = state.following[job]
         end = state.job_ready[job]
         if operation < shop.first[job + 1]:
-            end = state.begins[job] + shop.duration[operation] + facts.tail[operation]
+            begin = end if gaps else state.begins[job]
+            end = begin + shop.duration[operation] + facts.tail[operation]
         bound = max(bound, end)
     for machine in range(shop.machines):
-        bound = max(bound, state.machine_ready[machine] + state.work[machine])
+        ready = state.machine_ready[machine]
+        if gaps:
+            ready = 0
+            for k in range(state.busy[machine]):
+                ready += state.busy_to[machine, k] - state.busy_from[machine, k]
+        bound = max(bound, ready + state.work[machine])
     return bound
 
 
@@ -223,7 +234,7 @@ def _next_arrival(shop, facts, state, machine, now):
 def _others(shop, facts, state, count, chosen, end):
     """Of the other candidates: the latest end of a job if it goes on at `end` or after; the longest
     tail, and the shortest duration."""
-    latest, longest, shortest = 0, 0, 0
+    latest, longest, shortest = 0, 0, LATE
     for k in range(count):
         if k == chosen:
             continue
@@ -232,5 +243,5 @@ def _others(shop, facts, state, count, chosen, end):
         p, tail = shop.duration[operation], facts.tail[operation]
         latest = max(latest, max(end, state.begins[job]) + p + tail)
         longest = max(longest, tail)
-        shortest = p if shortest == 0 else min(shortest, p)
+        shortest = min(shortest, p)
     return latest, longest, shortest

@@ -21,7 +21,7 @@ OPERATION_COLUMNS = (*OPERATION_FEATURES, "placed", "until_end")
 MACHINE_COLUMNS = (*MACHINE_FEATURES, "work", "until_ready")
 
 LIMIT = 100.0
-"""Bound of every number."""
+"""Bound of every number; what exceeds it is cut."""
 
 
 class Encoder:
@@ -86,7 +86,7 @@ class Encoder:
             self._columns, self._facts = facts(decision.shop)
         seen = {name: values.copy() for name, values in self._fixed.items()}
         seen["action_mask"][:] = mask
-        seen["candidate"][decision.jobs] = decision.rows
+        seen["candidate"][decision.jobs] = np.clip(decision.rows, -LIMIT, LIMIT)
         _show(
             self._columns,
             self._facts,
@@ -112,8 +112,8 @@ class Encoder:
         fixed = self.padding(np.zeros(self.jobs))
         count = shop.operations
         operation, machine = describe_shop(shop)
-        fixed["operation"][:count, : len(OPERATION_FEATURES)] = operation
-        fixed["machine"][: shop.machines, : len(MACHINE_FEATURES)] = machine
+        fixed["operation"][:count, : len(OPERATION_FEATURES)] = operation.clip(-LIMIT, LIMIT)
+        fixed["machine"][: shop.machines, : len(MACHINE_FEATURES)] = machine.clip(-LIMIT, LIMIT)
         fixed["operation_mask"][:count] = 1
         fixed["machine_mask"][: shop.machines] = 1
         before = np.flatnonzero(shop.job[1:] == shop.job[:-1])

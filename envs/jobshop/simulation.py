@@ -22,7 +22,8 @@ class ShopDecision:
         jobs: int64 (candidates,), ascending; at least two.
         operations: int64 (candidates,): the next one of each of these jobs.
         ready: int64 (candidates,): when its job is ready for it.
-        begins: int64 (candidates,): when the operation could begin.
+        begins: int64 (candidates,): when the operation could begin; for the way `insert` behind
+            what its machine has, though a gap may be earlier.
         rows: float32 (candidates, 24): what describes them, see `makespan.envs.jobshop.features`.
         following: int64 (jobs,): the next operation of each job; that of the next job if none.
         start: int64 (operations,): of those that are placed, which come before `following`.
@@ -113,8 +114,17 @@ class ShopSimulation:
         )
 
     def decide(self, action: int) -> None:
-        """Place the next operation of this job, which must be a candidate."""
+        """Place the next operation of this job.
+
+        Raises:
+            ValueError: it is no candidate, or no decision is due.
+        """
+        if not self.count:
+            raise ValueError("no decision is due")
+        if action not in self.state.candidates[: self.count]:
+            raise ValueError(f"job {action} is no candidate")
         place(self.columns, self.state, action, self.way)
+        self.count = 0
 
     @property
     def placed(self) -> np.ndarray:

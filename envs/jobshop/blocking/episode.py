@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.random import Generator, SeedSequence
+from numpy.random import SeedSequence
 
 from makespan.envs.jobshop.blocking.shutdowns import Shutdowns, draw_shutdowns
+from makespan.envs.jobshop.ranges import Size, bounds
 from makespan.traces.jobshop.instance import JobShop
 from makespan.traces.jobshop.uniform import uniform_shop
-
-Range = int | float | Sequence[int] | Sequence[float]
-"""A number, or `[low, high]` to draw one from."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,8 @@ class EpisodeConfig:
         ValueError: a setting is out of range; the message names it.
     """
 
-    jobs: int | Sequence[int] = 10
-    machines: int | Sequence[int] = 10
+    jobs: Size = 10
+    machines: Size = 10
     shutdown: float | Sequence[float] = (0.0, 0.2)
     shutdown_mean: float = 1.0
     max_jobs: int = 0
@@ -37,21 +35,19 @@ class EpisodeConfig:
 
     def __post_init__(self) -> None:
         for name in ("jobs", "machines"):
-            low, high = bounds(name, getattr(self, name))
-            rows = getattr(self, f"max_{name}")
-            if not 1 <= low <= high <= (rows or high):
-                raise ValueError(f"{name} must lie in 1..max_{name} ({rows}), not {low} to {high}")
-        low, high = bounds("shutdown", self.shutdown)
-        if not 0 <= low <= high <= 1:
-            raise ValueError(f"shutdown must lie in [0, 1], not {low} to {high}")
+            high, rows = bounds(name, getattr(self, name), 1)[1], getattr(self, f"max_{name}")
+            if high > (rows or high):
+                raise ValueError(f"{name} must lie in 1..max_{name} ({rows}), not go up to {high}")
+        if bounds("shutdown", self.shutdown, 0, float)[1] > 1:
+            raise ValueError(f"shutdown must lie in [0, 1], not {self.shutdown}")
         if not 0 < self.shutdown_mean < np.inf:
             raise ValueError(f"shutdown_mean must be positive, not {self.shutdown_mean}")
 
     @property
     def rows(self) -> tuple[int, int]:
         """Rows of the observation: of jobs, of machines."""
-        jobs, machines = bounds("jobs", self.jobs)[1], bounds("machines", self.machines)[1]
-        return self.max_jobs or int(jobs), self.max_machines or int(machines)
+        jobs, machines = bounds("jobs", self.jobs, 1)[1], bounds("machines", self.machines, 1)[1]
+        return self.max_jobs or jobs, self.max_machines or machines
 
     def draw(self, seed: SeedSequence) -> tuple[JobShop, Shutdowns]:
         """A shop and its shutdowns."""
@@ -62,29 +58,15 @@ class EpisodeConfig:
     def draw_shop(self, seed: SeedSequence) -> JobShop:
         """A shop of that size; every job visits every machine once, in random order."""
         rng = np.random.default_rng(seed)
-        jobs, machines = (_whole(bounds(n, getattr(self, n)), rng) for n in ("jobs", "machines"))
+        jobs, machines = (
+            int(rng.integers(*bounds(name, getattr(self, name), 1), endpoint=True))
+            for name in ("jobs", "machines")
+        )
         return uniform_shop(jobs, machines, rng)
 
     def draw_shutdowns(self, shop: JobShop, seed: SeedSequence) -> Shutdowns:
         """Shutdowns of a probability that is drawn as well."""
         which, when = seed.spawn(2)
-        probability = np.random.default_rng(which).uniform(*bounds("shutdown", self.shutdown))
+        between = bounds("shutdown", self.shutdown, 0, float)
+        probability = np.random.default_rng(which).uniform(*between)
         return draw_shutdowns(shop, probability, when, self.shutdown_mean)
-
-
-def bounds(name: str, value: Range) -> tuple[float, float]:
-    """Least and greatest value.
-
-    Raises:
-        ValueError: it is neither a number nor a range of two.
-    """
-    if not isinstance(value, Sequence):
-        return value, value
-    if len(value) != 2:
-        raise ValueError(f"{name} must be a number or a range of two, not {value}")
-    return value[0], value[1]
-
-
-def _whole(between: tuple[float, float], rng: Generator) -> int:
-    low, high = between
-    return int(rng.integers(int(low), int(high) + 1))

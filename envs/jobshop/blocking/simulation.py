@@ -68,7 +68,7 @@ class BlockingShop:
         self._occupant = [-1] * shop.machines
         self._queue: list[list[int]] = [[] for _ in range(shop.machines)]
         self._to_ask: list[int] = []
-        self._asked = -1
+        self._asked = -1  # the machine that a decision is due about
         for job, release in enumerate(self._since):
             self._after(release, partial(self._release, job))
 
@@ -87,12 +87,15 @@ class BlockingShop:
 
     def next_decision(self) -> EntryDecision | None:
         """Advance until there is a choice; None when all jobs are done."""
+        if self._asked >= 0:
+            return self._view(self._can_wait())
         while True:
             while self._to_ask:
-                self._asked = heappop(self._to_ask)
-                candidates = self._queue[self._asked]
+                machine = heappop(self._to_ask)
+                candidates = self._queue[machine]
                 can_wait = self._can_wait()
                 if len(candidates) > 1 or can_wait:
+                    self._asked = machine
                     return self._view(can_wait)
                 self._enter(candidates[0])
             if not self._advance():
@@ -103,12 +106,15 @@ class BlockingShop:
         job's, none.
 
         Raises:
-            ValueError: it is not legal.
+            ValueError: no decision is due, or it is not legal.
         """
+        if self._asked < 0:
+            raise ValueError("no decision is due")
         if action in self._queue[self._asked]:
             self._enter(action)
         elif action != self.shop.jobs or not self._can_wait():
             raise ValueError(f"action {action} is not legal for machine {self._asked}")
+        self._asked = -1
 
     def _can_wait(self) -> bool:
         """Whether time would go on, or the machines that are still to be asked about see to it.
@@ -135,7 +141,7 @@ class BlockingShop:
         self._queue[self._machine[self._operation[job]]].append(job)
 
     def _enter(self, job: int) -> None:
-        """`job` enters the machine that was asked about, and the one it leaves is free."""
+        """`job` enters its next machine, and the one it leaves is free."""
         before = self._on[job]
         self._leave(job)
         self._begin(job)

@@ -163,7 +163,8 @@ class DynamicJobShopEnv(
 
     The first moment at which there is a choice. Each reset draws durations (uniform from 1 to 99,
     as Taillard's), orders of machines, arrivals, true durations and breakdowns from the
-    environment's generator. `options` replaces what is drawn: `"shop"` by a given
+    environment's generator, and all of it anew if there never is a choice. `options` replaces what
+    is drawn: `"shop"` by a given
     `makespan.traces.jobshop.JobShop`, with its release and due dates, whose operations may have a
     choice of machines. Its breakdowns and true durations are drawn as configured.
 
@@ -193,7 +194,7 @@ class DynamicJobShopEnv(
     | `render_mode`    | None         | `"rgb_array"` (a Gantt chart) or `"ansi"` (a table)        |
 
     Raises `ValueError` for an argument out of range, a shop with too many machines, and a reset to
-    a shop in which there never is a choice.
+    a given shop in which there never is a choice, or if there is none in 1000 that are drawn.
 
     ## Version History
 

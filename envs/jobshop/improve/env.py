@@ -7,14 +7,11 @@ from gymnasium import spaces
 from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
-from makespan.envs.core.environment import SchedulingEnv
+from makespan.envs.core.environment import DRAWS, SchedulingEnv
 from makespan.envs.jobshop.improve.episode import EpisodeConfig, first_schedule
 from makespan.envs.jobshop.improve.observation import LIMIT, Encoder
 from makespan.envs.jobshop.improve.search import LocalSearch, SwapDecision
 from makespan.traces.jobshop.instance import JobShop
-
-DRAWS = 1000
-"""Random shops that are drawn until the rule's schedule of one is not optimal at once."""
 
 
 def observation_space(encoder: Encoder) -> spaces.Space[Any]:
@@ -161,16 +158,17 @@ class JobShopImproveEnv(SchedulingEnv[LocalSearch, SwapDecision, dict[str, np.nd
         self.action_space = spaces.Discrete(self.config.max_moves)
 
     def build(self, seed: SeedSequence, options: dict[str, Any]) -> LocalSearch:
-        """A search in a shop as configured, or in that of `options`."""
+        """A search in a shop as configured, or in that of `options`.
+
+        Other random shops are drawn here, not by `reset`: training begins searches without it.
+        """
         shops, paths = (np.random.default_rng(stream) for stream in seed.spawn(2))
-        if "shop" in options or self.config.instance:
-            shop = options["shop"] if "shop" in options else self.config.shop(shops)
-            return LocalSearch(first_schedule(shop), self.config.steps, paths)
-        for _ in range(DRAWS):
-            search = LocalSearch(first_schedule(self.config.shop(shops)), self.config.steps, paths)
+        for _ in range(1 if options or self.config.instance else DRAWS):
+            shop = options["shop"] if options else self.config.shop(shops)
+            search = LocalSearch(first_schedule(shop), self.config.steps, paths)
             if search.next_decision() is not None:
                 return search
-        raise ValueError(f"the rule is optimal on {DRAWS} random shops of this size")
+        raise ValueError("nothing to decide: the rule's schedule leaves no swap")
 
     def score(self) -> float:
         return -float(self.simulation.best.makespan)

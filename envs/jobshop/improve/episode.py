@@ -1,11 +1,11 @@
 """What an episode of improvement begins with: a job shop, and a schedule made by a rule."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from makespan.envs.jobshop.generation import generate
+from makespan.envs.jobshop.ranges import Size, bounds
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop.benchmarks import BENCHMARKS, benchmark
 from makespan.traces.jobshop.instance import JobShop
@@ -27,8 +27,8 @@ class EpisodeConfig:
         ValueError: a setting is out of range; the message names it.
     """
 
-    jobs: int | Sequence[int] = 15
-    machines: int | Sequence[int] = 15
+    jobs: Size = 15
+    machines: Size = 15
     instance: str = ""
     steps: int = 500
     max_operations: int = 0
@@ -36,11 +36,7 @@ class EpisodeConfig:
 
     def __post_init__(self) -> None:
         for name in ("jobs", "machines"):
-            low, high = self._range(name)
-            if not 2 <= low <= high:
-                raise ValueError(
-                    f"{name} must be 2 or more, or a range of such, not [{low}, {high}]"
-                )
+            self._range(name)
         for name, least in (("steps", 1), ("max_operations", 0), ("max_moves", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
@@ -50,12 +46,7 @@ class EpisodeConfig:
             raise ValueError(f"max_operations must be 0 or {self._operations} at least")
 
     def _range(self, name: str) -> tuple[int, int]:
-        value = getattr(self, name)
-        if not isinstance(value, Sequence):
-            return value, value
-        if len(value) != 2:
-            raise ValueError(f"{name} must be a number or a range of two, not {value}")
-        return value[0], value[1]
+        return bounds(name, getattr(self, name), 2)
 
     @property
     def _operations(self) -> int:

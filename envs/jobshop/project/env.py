@@ -127,8 +127,9 @@ class ProjectEnv(SchedulingEnv[ProjectRun, TaskDecision, dict[str, np.ndarray]],
     ## Starting State
 
     Nothing has begun. Each reset draws a project (`makespan.traces.jobshop.layered`) from the
-    environment's generator; `options={"project": ...}` takes a given
-    `makespan.traces.jobshop.project.Project` for which there is room.
+    environment's generator, and another one if so many precedences do not fit;
+    `options={"project": ...}` takes a given `makespan.traces.jobshop.project.Project` for which
+    there is room.
 
     ## Episode End
 

@@ -1,12 +1,14 @@
 """What an episode of the project environment is drawn from."""
 
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import SeedSequence
 
+from makespan.envs.core.environment import DRAWS
 from makespan.envs.jobshop.project.observation import Rows
+from makespan.envs.jobshop.ranges import Size, bounds
 from makespan.traces.jobshop.layered import layered
 from makespan.traces.jobshop.project import Project
 
@@ -26,8 +28,8 @@ class EpisodeConfig:
         ValueError: a setting is out of range; the message names it.
     """
 
-    tasks: int | Sequence[int] = 30
-    level: int | Sequence[int] = 40
+    tasks: Size = 30
+    level: Size = 40
     layers: int = 5
     resources: int = 3
     downtime: float = 0.0
@@ -38,21 +40,21 @@ class EpisodeConfig:
     max_pairs: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("tasks", 1), ("level", 0)):
-            low, high = bounds(name, getattr(self, name))
-            if not least <= low <= high:
-                raise ValueError(f"{name} must be {least} or more, not {low} to {high}")
+        (fewest, _), (_, level) = self._sizes
         for name in ("tasks", "resources", "arcs", "pairs"):
             if (room := getattr(self.rows, name)) < (least := getattr(self.room(), name)):
                 raise ValueError(f"max_{name} must be at least {least}, not {room}")
         # The most precedences among the fewest tasks: what does not fit there is refused now.
-        self._project(
-            bounds("tasks", self.tasks)[0], bounds("level", self.level)[1], SeedSequence(0)
-        )
+        self._project(fewest, level, SeedSequence(0))
+
+    @property
+    def _sizes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Fewest and most tasks, and precedences."""
+        return bounds("tasks", self.tasks, 1), bounds("level", self.level, 0)
 
     def room(self) -> Rows:
         """What the projects that are drawn need."""
-        tasks, level = bounds("tasks", self.tasks)[1], bounds("level", self.level)[1]
+        (_, tasks), (_, level) = self._sizes
         return Rows(tasks, self.resources, max(level, 1), tasks if self.pairs else 1)
 
     @property
@@ -67,33 +69,21 @@ class EpisodeConfig:
         )
 
     def draw(self, seed: SeedSequence) -> Project:
-        """The project of one episode.
+        """The project of one episode; another is drawn if so many precedences do not fit.
 
         Raises:
-            ValueError: so many precedences happen not to fit this time.
+            ValueError: they did not in any of `DRAWS`.
         """
-        sizes, of = seed.spawn(2)
+        for _ in range(DRAWS - 1):
+            with suppress(ValueError):
+                return self._draw(*seed.spawn(2))
+        return self._draw(*seed.spawn(2))
+
+    def _draw(self, sizes: SeedSequence, of: SeedSequence) -> Project:
         rng = np.random.default_rng(sizes)
-        tasks, level = (
-            int(rng.integers(*bounds(name, getattr(self, name)), endpoint=True))
-            for name in ("tasks", "level")
-        )
+        tasks, level = (int(rng.integers(*between, endpoint=True)) for between in self._sizes)
         return self._project(tasks, level, of)
 
     def _project(self, tasks: int, level: int, seed: SeedSequence) -> Project:
         axes = {"downtime": self.downtime, "pairs": self.pairs}
         return layered(level, seed, tasks, self.layers, self.resources, **axes)[0]
-
-
-def bounds(name: str, value: int | Sequence[int]) -> tuple[int, int]:
-    """Least and greatest value.
-
-    Raises:
-        ValueError: it is neither a number nor a range of two.
-    """
-    if not isinstance(value, Sequence):
-        return value, value
-    if len(value) != 2:
-        raise ValueError(f"{name} must be a number or a range of two, not {value}")
-    low, high = value
-    return low, high

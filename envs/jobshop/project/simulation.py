@@ -86,6 +86,7 @@ class ProjectRun:
         self._waits = np.bincount(project.successor, minlength=project.tasks)
         self._free = project.capacity.copy()
         self._waiting = False
+        self._due: TaskDecision | None = None
         for moment in {*project.release.tolist(), *project.downtime[:, 2].tolist()} - {0}:
             self.clock.timeout(moment)
 
@@ -120,7 +121,7 @@ class ProjectRun:
             self._advance()
             self._waiting = False
             startable = self._startable()
-        return TaskDecision(
+        self._due = TaskDecision(
             time=int(self.clock.now),
             project=self.project,
             startable=startable,
@@ -128,9 +129,20 @@ class ProjectRun:
             ended=self._ended.copy(),
             can_wait=self.clock.peek() < np.inf,
         )
+        return self._due
 
     def decide(self, action: int) -> None:
-        """Begin that task, or wait."""
+        """Begin that task, or wait.
+
+        Raises:
+            ValueError: no decision is due, or the action is not legal.
+        """
+        if self._due is None:
+            raise ValueError("no decision is due")
+        mask = self._due.action_mask
+        if not (0 <= action < len(mask) and mask[action]):
+            raise ValueError(f"action {action} is not legal at {self._due.time}")
+        self._due = None
         if action == self.project.tasks:
             self._waiting = True
             return

@@ -172,6 +172,9 @@ class SingleMachineEnv(
     def answer(self, decision: MachineDecision, action: int) -> Any:
         return Service((action,), self.config.review) if self.config.review else action
 
+    def fallback(self, decision: MachineDecision) -> Any:
+        return self.answer(decision, super().fallback(decision))
+
     def render(self) -> str | None:
         """The jobs that are there, one per line, if `render_mode` is "ansi"."""
         if self.render_mode != "ansi":

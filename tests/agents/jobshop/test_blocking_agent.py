@@ -133,7 +133,7 @@ def test_the_router_is_what_is_trained_by_default():
 def test_wrong_settings_are_refused():
     with pytest.raises(ValueError, match="unknown prior"):
         BlockingWorld(prior="best")
-    with pytest.raises(ValueError, match="jobs must lie in"):
+    with pytest.raises(ValueError, match="jobs must be at least 1 and not falling"):
         BlockingWorld(jobs=(9, 3))
 
 

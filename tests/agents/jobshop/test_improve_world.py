@@ -108,7 +108,7 @@ def test_it_is_trained_by_the_common_trainer(tmp_path: Path, teacher: str):
 
 
 def test_settings_out_of_range_are_named():
-    with pytest.raises(ValueError, match="jobs must be 2 or more"):
+    with pytest.raises(ValueError, match="jobs must be at least 2"):
         dataclasses.replace(WORLD, jobs=(5, 4))
     with pytest.raises(ValueError, match="Did you mean 'tabu'"):
         WORLD.teacher("tabo")

@@ -176,6 +176,32 @@ def test_options_are_checked(options, message):
 def test_a_run_without_decisions_is_an_error():
     with pytest.raises(ValueError, match="nothing to decide"):
         MachinesEnv().reset(options={"durations": np.zeros(0)})
+    with pytest.raises(ValueError, match="nothing to decide"):
+        MachinesEnv(jobs=0).reset(seed=0)
+
+
+class SometimesEmpty(MachinesEnv):
+    """Three of four runs have no job."""
+
+    seeds: list[tuple[int, ...]]
+
+    def build(self, seed: SeedSequence, options: dict[str, Any]) -> Machines:
+        self.seeds.append(seed.spawn_key)
+        durations = np.random.default_rng(seed).integers(1, 9, 4).astype(float)
+        return Machines(durations if durations[0] > 6 else durations[:0])
+
+
+def test_another_run_is_drawn_where_nothing_is_to_be_decided():
+    env = SometimesEmpty()
+    tries = []
+    for seed in range(40):
+        env.seeds = []
+        env.reset(seed=seed)
+        assert env.decision is not None
+        assert env.seeds == [(), *((k,) for k in range(len(env.seeds) - 1))]
+        tries.append(len(env.seeds))
+    assert min(tries) == 1
+    assert max(tries) > 4
 
 
 def test_the_seed_decides_what_is_drawn_and_resets_go_on_from_there():

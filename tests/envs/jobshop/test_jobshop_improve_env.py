@@ -287,9 +287,9 @@ def test_a_decision_is_not_changed_by_what_follows():
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"jobs": 1}, r"jobs must be 2 or more.*\[1, 1\]"),
-        ({"machines": [4, 3]}, r"machines must be 2 or more.*\[4, 3\]"),
-        ({"machines": [3]}, r"machines must be a number or a range of two, not \[3\]"),
+        ({"jobs": 1}, "jobs must be at least 2 and not falling, not 1"),
+        ({"machines": [4, 3]}, r"machines must be at least 2 and not falling, not \[4, 3\]"),
+        ({"machines": [3]}, r"machines must be a whole number or a range of two, not \[3\]"),
         ({"steps": 0}, "steps must be at least 1, not 0"),
         ({"max_moves": 1}, "max_moves must be at least 2, not 1"),
         ({"max_operations": 7}, "max_operations must be 0 or 225 at least"),

@@ -171,6 +171,23 @@ def test_who_waits_for_nothing_cannot_wait():
     assert decision_of(replace(PROJECT, release=np.array([0, 2, 0, 0]))).can_wait
 
 
+def test_what_is_not_legal_is_refused_and_changes_nothing():
+    run = ProjectRun(PROJECT)
+    with pytest.raises(ValueError, match="no decision is due"):
+        run.decide(0)
+    assert run.next_decision() is not None
+    for action in (-1, 2, 4, 5):  # task 2 waits for task 0, and nothing would happen
+        with pytest.raises(ValueError, match=f"action {action} is not legal at 0"):
+            run.decide(action)
+    run.decide(0)
+    with pytest.raises(ValueError, match="no decision is due"):
+        run.decide(0)
+    decision = run.next_decision()
+    assert decision is not None
+    assert decision.free.tolist() == [1]
+    simulate(run, lambda decision: decision.lowest(np.arange(4.0))).schedule.validate()
+
+
 def test_a_resource_that_is_down_has_nothing():
     project = replace(PROJECT, downtime=np.array([[0, 0, 2]]))
     decision = decision_of(Project.of([2, 1], [(3, [0, 1], []), (1, [1, 0], [])]))
@@ -183,12 +200,20 @@ def test_a_resource_that_is_down_has_nothing():
     assert decision_of(both).startable.tolist() == [True, False]
 
 
+def test_another_project_is_drawn_where_precedences_do_not_fit():
+    """Of 30 tasks, 121 precedences fit in a third of the draws."""
+    env = ProjectEnv(tasks=30, level=121)
+    for seed in range(6):
+        env.reset(seed=seed)
+        assert len(env.simulation.project.successor) == 121
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({"tasks": 0}, "tasks must be 1 or more, not 0 to 0"),
-        ({"tasks": [9, 5]}, "tasks must be 1 or more, not 9 to 5"),
-        ({"level": [1, 2, 3]}, "level must be a number or a range of two"),
+        ({"tasks": 0}, "tasks must be at least 1 and not falling, not 0"),
+        ({"tasks": [9, 5]}, r"tasks must be at least 1 and not falling, not \[9, 5\]"),
+        ({"level": [1, 2, 3]}, "level must be a whole number or a range of two"),
         ({"max_tasks": 20}, "max_tasks must be at least 30, not 20"),
         ({"max_arcs": 39}, "max_arcs must be at least 40, not 39"),
         ({"tasks": [5, 40]}, "precedences fit among 5 tasks, not 40"),

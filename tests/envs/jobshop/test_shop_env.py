@@ -75,6 +75,17 @@ def test_the_arcs_are_those_of_the_shop():
     assert observation["machine_mask"].tolist() == [1, 1, 1]
 
 
+def test_what_takes_very_long_is_cut_to_the_space():
+    # One operation takes 224.5 times the mean, and one machine of 150 has all that there is to do.
+    long = [[(m, 100_000 if j == m == 0 else 1) for m in range(15)] for j in range(15)]
+    lonely = JobShop.of([[(0, 3)], [(0, 2)]], 150)
+    for shop, entry in ((JobShop.of(long), "operation"), (lonely, "machine")):
+        env = JobShopEnv(jobs=15, machines=shop.machines)
+        seen, _ = env.reset(options={"shop": shop})
+        assert env.observation_space.contains(seen)
+        assert seen[entry].max() == 100
+
+
 def test_sizes_are_drawn_from_their_ranges():
     env = JobShopEnv(jobs=[3, 5], machines=[2, 4])
     sizes = set()
@@ -82,6 +93,15 @@ def test_sizes_are_drawn_from_their_ranges():
         env.reset(seed=seed)
         sizes.add((env.simulation.shop.jobs, env.simulation.shop.machines))
     assert sizes == {(jobs, machines) for jobs in (3, 4, 5) for machines in (2, 3, 4)}
+
+
+def test_a_shop_without_a_choice_is_not_drawn():
+    env = JobShopEnv(jobs=2, machines=2)
+    for seed in range(20):
+        _, info = env.reset(seed=seed)
+        assert info["action_mask"].sum() == 2
+    with pytest.raises(ValueError, match="nothing to decide"):
+        JobShopEnv(jobs=1, machines=2).reset()
 
 
 def test_the_table_shows_what_is_placed():
@@ -100,7 +120,7 @@ def test_the_table_shows_what_is_placed():
     [
         ({"jobs": 0}, "jobs must be at least 1"),
         ({"machines": [3, 2]}, "machines must be at least 1 and not falling"),
-        ({"jobs": [1, 2, 3]}, "jobs must be a number or a range of two"),
+        ({"jobs": [1, 2, 3]}, "jobs must be a whole number or a range of two"),
         ({"way": "nodelay"}, "not by 'nodelay'"),
         ({"instance": "ta99"}, "Did you mean"),
     ],

@@ -145,6 +145,9 @@ def test_what_takes_no_time_is_described_too():
     shop = JobShop.of([[(0, 0), (1, 0)], [(0, 0), (1, 0)]])
     assert all(np.isfinite(part).all() for part in describe_shop(shop))
     assert all(np.isfinite(values).all() for values in described(shop).values())
+    seen = described(JobShop.of([[(0, 5)], [(0, 0)], [(0, 7)]]))
+    leads = [squashed(x / 4) for x in (5 - 0, 0 - 5, 7 - 0)]
+    np.testing.assert_allclose(seen["duration_lead"], leads, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

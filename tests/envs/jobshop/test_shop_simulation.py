@@ -35,6 +35,19 @@ def test_whatever_is_chosen_the_schedule_can_be(shop, way, seed):
 
 @settings(deadline=None)
 @given(SHOPS, st.sampled_from(WAYS), st.integers(0, 10**6))
+def test_the_bound_never_falls_and_the_makespan_is_none_below_it(shop, way, seed):
+    rng = np.random.default_rng(seed)
+    simulation = ShopSimulation(shop, way)
+    bounds = [simulation.bound]
+    while (decision := simulation.next_decision()) is not None:
+        bounds.append(simulation.bound)
+        simulation.decide(int(rng.choice(decision.jobs)))
+    assert bounds == sorted(bounds)
+    assert bounds[-1] <= simulation.bound
+
+
+@settings(deadline=None)
+@given(SHOPS, st.sampled_from(WAYS), st.integers(0, 10**6))
 def test_a_decision_is_between_at_least_two_jobs_and_is_kept_as_it_was(shop, way, seed):
     rng = np.random.default_rng(seed)
     seen: list[tuple[ShopDecision, list]] = []
@@ -140,6 +153,23 @@ def test_a_batch_wants_shops_of_one_size():
         ShopBatch([shop_of(3, 3, 0), shop_of(4, 3, 0)])
     with pytest.raises(ValueError, match="of one size, not of 0"):
         ShopBatch([])
+
+
+def test_what_is_no_candidate_is_refused_and_changes_nothing():
+    simulation = ShopSimulation(JobShop.of([[(0, 3)], [(0, 2)], [(1, 1)], [(0, 1)]]))
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.decide(0)
+    assert simulation.next_decision() is not None
+    for job in (2, -1, 4, 10**9):
+        with pytest.raises(ValueError, match=f"job {job} is no candidate"):
+            simulation.decide(job)
+    simulation.decide(1)
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.decide(0)
+    simulation = simulate(simulation, RulePolicy("spt"))
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.decide(0)
+    assert simulation.schedule.start.tolist() == [3, 0, 0, 2]
 
 
 def test_what_cannot_be_dispatched_is_refused():

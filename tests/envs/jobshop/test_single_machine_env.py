@@ -111,6 +111,14 @@ def test_a_review_comes_when_nothing_else_does():
     np.testing.assert_allclose(times, [0, 0.5, 1.0, 1.2])
 
 
+def test_a_masked_action_is_reviewed_as_well():
+    env = make(types=1, jobs=3, preemptive=True, review=0.01)
+    env.reset(options={"jobs": MachineJobs.of([1.2, 0.3])})
+    _, _, _, _, info = env.step(2)
+    assert info["illegal"]
+    assert info["time"] == 0.01
+
+
 def test_means_are_drawn_for_every_episode_and_type():
     config = EpisodeConfig(types=2, jobs=3000, means=(0.1, 10.0))
     means = np.array(

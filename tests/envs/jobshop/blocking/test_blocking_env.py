@@ -173,11 +173,13 @@ def test_larger_shops_than_there_is_room_for_are_refused():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"jobs": 0}, "jobs must lie in"),
-        ({"jobs": [5, 3]}, "jobs must lie in"),
+        ({"jobs": 0}, "jobs must be at least 1"),
+        ({"jobs": [5, 3]}, "jobs must be at least 1 and not falling"),
         ({"machines": 9, "max_machines": 8}, r"machines must lie in 1..max_machines \(8\)"),
-        ({"jobs": [1, 2, 3]}, "jobs must be a number or a range of two"),
+        ({"jobs": [1, 2, 3]}, "jobs must be a whole number or a range of two"),
         ({"shutdown": 1.5}, r"shutdown must lie in \[0, 1\]"),
+        ({"shutdown": [0.2, 0.1]}, "shutdown must be at least 0 and not falling"),
+        ({"shutdown": "often"}, "shutdown must be a number or a range of two"),
         ({"shutdown_mean": 0.0}, "shutdown_mean must be positive"),
     ],
 )

@@ -123,6 +123,24 @@ def test_an_illegal_action_is_refused():
         lonely.decide(2)
 
 
+def test_a_decision_is_made_once_and_asked_for_again_until_then():
+    simulation = BlockingShop(JobShop.of([[(0, 2)], [(0, 2)], [(0, 2)]]))
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.decide(0)
+    for _ in range(2):
+        decision = due(simulation)
+        assert (decision.machine, decision.candidate.tolist()) == (0, [True] * 3)
+    simulation.decide(1)
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.decide(0)
+    assert due(simulation).candidate.tolist() == [True, False, True]
+    simulation.decide(0)
+    assert simulation.next_decision() is None
+    with pytest.raises(ValueError, match="no decision is due"):
+        simulation.decide(2)
+    assert simulation.log["entered"].tolist() == [2, 0, 4]
+
+
 def test_what_is_no_blocking_shop_is_refused():
     with pytest.raises(ValueError, match="without a choice of machines"):
         BlockingShop(JobShop.flexible([[[(0, 1), (1, 2)]]]))

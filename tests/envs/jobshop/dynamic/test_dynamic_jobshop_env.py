@@ -66,6 +66,13 @@ def test_a_given_shop_is_played():
     env.simulation.schedule().validate()
 
 
+def test_a_shop_without_a_choice_is_not_drawn():
+    env = make(jobs=2, machines=10, max_candidates=2)
+    for seed in range(10):
+        _, info = env.reset(seed=seed)
+        assert info["action_mask"].sum() == 2
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
