@@ -116,13 +116,27 @@ class _Model:
             done = model.add(end == start + int(shop.duration[option]))
             if not alone:
                 done.only_enforce_if(takes)
-            if leaves is end and not shop.duration[option]:
-                continue  # what takes no time is in nobody's way
+            stays = takes
+            if not shop.duration[option]:
+                if leaves is end:
+                    continue  # what takes no time is in nobody's way
+                stays = self._waits(option, start, leaves)
             stay = model.new_int_var(0, self._horizon, f"stay{option}")
-            interval = model.new_optional_interval_var(start, stay, leaves, takes, f"on{option}")
+            interval = model.new_optional_interval_var(start, stay, leaves, stays, f"on{option}")
             on_machine[shop.machine[option]].append(interval)
         if not alone:
             model.add_exactly_one(self._takes[option] for option in range(first, last))
+
+    def _waits(self, option: int, start: Any, leaves: Any) -> Any:
+        """Whether a job waits for its next machine where it takes no time.
+
+        If it does not, it is in nobody's way; CP-SAT forbids an interval of no length inside
+        another.
+        """
+        waits = self.model.new_bool_var(f"waits{option}")
+        self.model.add_implication(waits, self._takes[option])
+        self.model.add(leaves == start).only_enforce_if(self._takes[option], ~waits)
+        return waits
 
     def _order_jobs(self) -> None:
         first = self._shop.first_operation.tolist()

@@ -188,6 +188,44 @@ def test_before_there_is_any_schedule_there_is_none():
 def test_what_takes_no_time_is_in_nobodys_way():
     shop = JobShop.of([[(0, 4)], [(1, 1), (0, 0), (1, 3)]])
     assert solve(shop, workers=1).objective == 4
+    assert solve(shop, blocking=True, workers=1).objective == 4
+
+
+@st.composite
+def shops_with_no_time(draw: st.DrawFn) -> JobShop:
+    """Two jobs, the second of which takes no time somewhere between its first and last machine."""
+    operation = st.tuples(st.integers(0, 1), st.integers(0, 3))
+    one = draw(st.lists(operation, min_size=1, max_size=2))
+    before, after = draw(operation), draw(operation)
+    return JobShop.of([one, [before, (draw(st.integers(0, 1)), 0), after]], machines=2)
+
+
+@settings(deadline=None, max_examples=40)
+@given(shops_with_no_time())
+def test_who_takes_no_time_but_waits_is_in_the_way(shop: JobShop):
+    solution = solve(shop, blocking=True, workers=1)
+    assert solution.status == "optimal"
+    assert solution.schedule is not None
+    solution.schedule.validate(blocking=True)
+    assert solution.objective == solution.bound == shortest_blocking(shop)
+
+
+def shortest_blocking(shop: JobShop) -> int:
+    """Over all starts that are early enough and pass the validator."""
+    latest = int(shop.duration.sum())
+    jobs = [b - a for a, b in itertools.pairwise(shop.first_operation.tolist())]
+    ways = [itertools.combinations_with_replacement(range(latest + 1), count) for count in jobs]
+    starts = (np.array([*one, *other]) for one, other in itertools.product(*ways))
+    schedules = sorted((Schedule.plain(shop, s) for s in starts), key=lambda s: s.makespan)
+    return next(schedule.makespan for schedule in schedules if is_valid(schedule))
+
+
+def is_valid(schedule: Schedule) -> bool:
+    try:
+        schedule.validate(blocking=True)
+    except ValueError:
+        return False
+    return True
 
 
 def test_a_job_is_not_begun_before_its_release():
