@@ -55,7 +55,7 @@ def solve(
     """
     frozen = frozen or {}
     search = Search(limit_s, workers, seed, progress)
-    if hint is not None and len(hint.start) != shop.operations:
+    if hint is not None and hint.shop is not shop:
         raise ValueError("the hint is of another job shop")
     if unknown := set(frozen) - set(range(shop.operations)):
         raise ValueError(f"frozen operations must be 0 to {shop.operations - 1}, not {unknown}")

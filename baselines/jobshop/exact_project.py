@@ -46,7 +46,7 @@ def solve_project(
         ValueError: the limit is not positive, or the hint is of another project.
     """
     search = Search(limit_s, workers, seed, progress, first)
-    if hint is not None and len(hint.start) != project.tasks:
+    if hint is not None and hint.project is not project:
         raise ValueError("the hint is of another project")
     model = _Model(load_cp_model(), project)
     if hint is not None:
