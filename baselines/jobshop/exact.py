@@ -59,8 +59,7 @@ def solve(
         raise ValueError("the hint is of another job shop")
     if unknown := set(frozen) - set(range(shop.operations)):
         raise ValueError(f"frozen operations must be 0 to {shop.operations - 1}, not {unknown}")
-    model = _Model(load_cp_model(), shop, blocking)
-    model.freeze(frozen)
+    model = _Model(load_cp_model(), shop, blocking, frozen)
     if blocking and not swap:
         model.forbid_swaps()
     if hint is not None:
@@ -74,10 +73,13 @@ def solve(
 class _Model:
     """The intervals of a shop, and what holds between them."""
 
-    def __init__(self, cp_model: Any, shop: JobShop, blocking: bool) -> None:
+    def __init__(
+        self, cp_model: Any, shop: JobShop, blocking: bool, frozen: Mapping[int, int]
+    ) -> None:
         self._shop = shop
         self.model = cp_model.CpModel()
-        self._horizon = int(shop.release.max() + self._longest().sum())
+        last = max([int(shop.release.max()), *frozen.values()])
+        self._horizon = last + int(self._longest().sum())
         whole = range(shop.operations)
         self._start = [self.model.new_int_var(0, self._horizon, f"start{o}") for o in whole]
         self._end = [self.model.new_int_var(0, self._horizon, f"end{o}") for o in whole]
@@ -90,6 +92,7 @@ class _Model:
         for intervals in on_machine:
             self.model.add_no_overlap(intervals)
         self._order_jobs()
+        self._freeze(frozen)
         makespan = self.model.new_int_var(shop.lower_bound(), self._horizon, "makespan")
         self.model.add_max_equality(makespan, [self._end[o - 1] for o in shop.first_operation[1:]])
         self.model.minimize(makespan)
@@ -145,7 +148,7 @@ class _Model:
             for operation in range(first[job] + 1, first[job + 1]):
                 self.model.add(self._start[operation] >= self._end[operation - 1])
 
-    def freeze(self, frozen: Mapping[int, int]) -> None:
+    def _freeze(self, frozen: Mapping[int, int]) -> None:
         for operation, start in frozen.items():
             self.model.add(self._start[operation] == start)
 
