@@ -1,7 +1,8 @@
 """What the models of `exact`, `exact_project` and `exact_tardiness` share: OR-Tools' CP-SAT.
 
 With several workers and a time limit two runs may end differently: the search is a race. With one
-worker, what is proved within the limit is the same in every run.
+worker, what is proved within the limit is the same in every run, and so is everything where `work`
+is the limit instead of the clock.
 """
 
 import time
@@ -61,9 +62,10 @@ class Search:
         seed: of the search.
         progress: is told of better schedules.
         first: the first schedule is the answer.
+        work: after which the best so far is taken, in CP-SAT's deterministic time.
 
     Raises:
-        ValueError: the limit is not positive.
+        ValueError: a limit is not positive.
     """
 
     limit_s: float
@@ -71,10 +73,12 @@ class Search:
     seed: int
     progress: Progress
     first: bool = False
+    work: float = float("inf")
 
     def __post_init__(self) -> None:
-        if not self.limit_s > 0:
-            raise ValueError(f"the time limit must be positive, not {self.limit_s}")
+        for limit in (self.limit_s, self.work):
+            if not limit > 0:
+                raise ValueError(f"a limit must be positive, not {limit}")
 
     def run(
         self,
@@ -95,6 +99,7 @@ class Search:
         cp_model = load_cp_model()
         solver = cp_model.CpSolver()
         solver.parameters.max_time_in_seconds = self.limit_s
+        solver.parameters.max_deterministic_time = self.work
         solver.parameters.num_workers = self.workers
         solver.parameters.random_seed = self.seed
         solver.parameters.stop_after_first_solution = self.first

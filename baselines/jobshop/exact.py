@@ -31,6 +31,7 @@ def solve(
     seed: int = 0,
     frozen: Mapping[int, int] | None = None,
     progress: Progress = silent,
+    work: float = float("inf"),
 ) -> Solution[Schedule]:
     """Find the shortest schedule.
 
@@ -46,15 +47,17 @@ def solve(
         seed: of the search.
         frozen: operation -> when it begins, of those that can no longer be moved.
         progress: is told of better schedules.
+        work: after which the best so far is taken, in CP-SAT's deterministic time: with one worker
+            and no other limit, every run gives the same.
 
     Raises:
         ImportError: OR-Tools is not installed.
-        ValueError: the limit is not positive, the hint is of another shop, what is frozen is no
+        ValueError: a limit is not positive, the hint is of another shop, what is frozen is no
             operation, or what is asked without swaps takes no time or may stay on its machine,
             which this model does not have.
     """
     frozen = frozen or {}
-    search = Search(limit_s, workers, seed, progress)
+    search = Search(limit_s, workers, seed, progress, work=work)
     if hint is not None and hint.shop is not shop:
         raise ValueError("the hint is of another job shop")
     if unknown := set(frozen) - set(range(shop.operations)):

@@ -168,6 +168,16 @@ def test_better_schedules_are_told():
     assert max(bounds) <= 666
 
 
+def test_with_a_limit_of_work_every_run_gives_the_same():
+    shop = benchmark("ft10")
+    one, other = (solve(shop, float("inf"), workers=1, work=0.02) for _ in range(2))
+    assert one.schedule is not None
+    assert other.schedule is not None
+    assert one.status == other.status == "feasible"
+    assert one.bound == other.bound
+    assert one.schedule.start.tolist() == other.schedule.start.tolist()
+
+
 def test_a_hint_that_cannot_be_is_no_answer():
     """It has job 1 go on to a machine on which job 0 still waits."""
     shop = JobShop.of([[(0, 2), (1, 2)], [(1, 3), (0, 1)]])
@@ -247,6 +257,8 @@ def test_bad_input_is_named():
     shop = JobShop.of([[(0, 2)]])
     with pytest.raises(ValueError, match="must be positive, not 0"):
         solve(shop, limit_s=0)
+    with pytest.raises(ValueError, match="must be positive, not nan"):
+        solve(shop, work=float("nan"))
     hint = Schedule.plain(JobShop.of([[(0, 1)]]), np.array([0]))
     with pytest.raises(ValueError, match="another job shop"):
         solve(shop, hint=hint)
