@@ -179,13 +179,23 @@ def test_with_a_limit_of_work_every_run_gives_the_same():
 
 
 def test_a_hint_that_cannot_be_is_no_answer():
-    """It has job 1 go on to a machine on which job 0 still waits."""
-    shop = JobShop.of([[(0, 2), (1, 2)], [(1, 3), (0, 1)]])
-    late = Schedule.plain(shop, np.array([0, 4, 0, 3]))
-    late.validate()
-    solution = solve(shop, blocking=True, hint=late, workers=1)
+    """It has job 2 begin on a machine on which job 0 still waits, and is shorter than can be."""
+    shop = JobShop.of([[(0, 1), (1, 1)], [(1, 5)], [(0, 5)]])
+    hint = Schedule.plain(shop, np.array([0, 5, 0, 1]))
+    hint.validate()
+    assert hint.makespan == 6
+    solution = solve(shop, blocking=True, hint=hint, workers=1)
     assert solution.schedule is not None
     solution.schedule.validate(blocking=True)
+    assert solution.objective == solution.bound == 7
+
+
+def test_a_hint_that_swaps_is_no_answer_without_swaps():
+    shop = JobShop.of([[(0, 2), (1, 2)], [(1, 2), (0, 2)]])
+    hint = Schedule.plain(shop, np.array([0, 2, 0, 2]))
+    hint.validate(blocking=True)
+    assert hint.makespan == 4
+    assert solve(shop, blocking=True, swap=False, hint=hint, workers=1).objective == 8
 
 
 def test_before_there_is_any_schedule_there_is_none():
