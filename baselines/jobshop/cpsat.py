@@ -27,14 +27,13 @@ class Solution(Generic[S]):
     """What a solver found.
 
     Attributes:
-        status: `optimal`: proved; `feasible`: the time was over; `unknown`: it was over before
-            there was any; `infeasible`: there is none, which only blocking without swaps,
-            deadlines and what is frozen can be the cause of.
+        status: `optimal`: proved; `feasible`: a limit was reached, or the first was enough;
+            `unknown`: a limit was reached before there was any; `infeasible`: there is none, which
+            only deadlines and what is frozen can be the cause of.
         schedule: the best; None where there is none.
         objective: its makespan, or total tardiness; None where there is none.
         bound: no schedule has less.
         seconds: that it took.
-        workers: threads that searched.
     """
 
     status: Status
@@ -42,7 +41,6 @@ class Solution(Generic[S]):
     objective: int | None
     bound: int
     seconds: float
-    workers: int
 
     @property
     def gap(self) -> float:
@@ -117,7 +115,6 @@ class Search:
             objective=None if best is None else objective(best),
             bound=round(solver.best_objective_bound) if found else bound,
             seconds=time.perf_counter() - began_s,
-            workers=solver.parameters.num_workers,
         )
 
 

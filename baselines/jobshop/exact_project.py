@@ -63,12 +63,10 @@ class _Model:
         self.model = cp_model.CpModel()
         horizon = _horizon(project)
         until = np.minimum(project.deadline, horizon) - project.duration
-        # Empty where a deadline is too early: the solver then says that there is no schedule.
+        windows = zip(project.release.tolist(), until.tolist(), strict=True)
         self._start = [
-            self.model.new_int_var_from_domain(cp_model.Domain(*window), f"start{task}")
-            for task, window in enumerate(
-                zip(project.release.tolist(), until.tolist(), strict=True)
-            )
+            self.model.new_int_var(earliest, latest, f"start{task}")
+            for task, (earliest, latest) in enumerate(windows)
         ]
         duration = project.duration.tolist()
         self._interval = [
