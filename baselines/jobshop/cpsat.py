@@ -57,13 +57,13 @@ class Search:
     Attributes:
         limit_s: after which the best so far is taken.
         workers: threads; 0: one for each core.
-        seed: of the search.
+        seed: of the search, below 2**31.
         progress: is told of better schedules.
         first: the first schedule is the answer.
         work: after which the best so far is taken, in CP-SAT's deterministic time.
 
     Raises:
-        ValueError: a limit is not positive.
+        ValueError: a limit is not positive, or `workers` or `seed` is not in its range.
     """
 
     limit_s: float
@@ -77,6 +77,10 @@ class Search:
         for limit in (self.limit_s, self.work):
             if not limit > 0:
                 raise ValueError(f"a limit must be positive, not {limit}")
+        if self.workers < 0:
+            raise ValueError(f"workers must not be negative, not {self.workers}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"the seed must be 0 to 2**31 - 1, not {self.seed}")
 
     def run(
         self,

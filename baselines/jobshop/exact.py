@@ -52,9 +52,9 @@ def solve(
 
     Raises:
         ImportError: OR-Tools is not installed.
-        ValueError: a limit is not positive, the hint is of another shop, what is frozen is no
-            operation, or what is asked without swaps takes no time or may stay on its machine,
-            which this model does not have.
+        ValueError: a limit, `workers` or `seed` is out of range, the hint is of another shop, what
+            is frozen is no operation, or what is asked without swaps takes no time or may stay on
+            its machine, which this model does not have.
     """
     frozen = frozen or {}
     search = Search(limit_s, workers, seed, progress, work=work)

@@ -43,7 +43,8 @@ def solve_project(
 
     Raises:
         ImportError: OR-Tools is not installed.
-        ValueError: the limit is not positive, or the hint is of another project.
+        ValueError: the limit, `workers` or `seed` is out of range, or the hint is of another
+            project.
     """
     search = Search(limit_s, workers, seed, progress, first)
     if hint is not None and hint.project is not project:

@@ -38,8 +38,8 @@ def solve_tardiness(
 
     Raises:
         ImportError: OR-Tools is not installed.
-        ValueError: the limit is not positive, the columns are not whole numbers in their range or
-            of one length, or the hint is no order of these jobs.
+        ValueError: the limit, `workers` or `seed` is out of range, the columns are not whole
+            numbers in their range or of one length, or the hint is no order of these jobs.
     """
     search = Search(limit_s, workers, seed, progress)
     weight = np.ones(len(duration), np.int64) if weight is None else weight

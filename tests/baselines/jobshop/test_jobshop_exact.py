@@ -269,6 +269,11 @@ def test_bad_input_is_named():
         solve(shop, limit_s=0)
     with pytest.raises(ValueError, match="must be positive, not nan"):
         solve(shop, work=float("nan"))
+    with pytest.raises(ValueError, match="workers must not be negative, not -1"):
+        solve(shop, workers=-1)
+    for seed in (-1, 2**31):
+        with pytest.raises(ValueError, match=f"seed must be 0 to .* not {seed}"):
+            solve(shop, seed=seed)
     hint = Schedule.plain(JobShop.of([[(0, 1)]]), np.array([0]))
     with pytest.raises(ValueError, match="another job shop"):
         solve(shop, hint=hint)
