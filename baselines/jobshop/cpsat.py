@@ -1,7 +1,8 @@
 """What the models of `exact`, `exact_project` and `exact_tardiness` share: OR-Tools' CP-SAT.
 
 With several workers and a time limit two runs may end differently: the search is a race. With one
-worker, what is proved within the limit is the same in every run.
+worker, what is proved within the limit is the same in every run, and so is everything where `work`
+is the limit instead of the clock.
 """
 
 import time
@@ -26,14 +27,13 @@ class Solution(Generic[S]):
     """What a solver found.
 
     Attributes:
-        status: `optimal`: proved; `feasible`: the time was over; `unknown`: it was over before
-            there was any; `infeasible`: there is none, which only blocking without swaps,
-            deadlines and what is frozen can be the cause of.
+        status: `optimal`: proved; `feasible`: a limit was reached, or the first was enough;
+            `unknown`: a limit was reached before there was any; `infeasible`: there is none, which
+            only deadlines and what is frozen can be the cause of.
         schedule: the best; None where there is none.
         objective: its makespan, or total tardiness; None where there is none.
         bound: no schedule has less.
         seconds: that it took.
-        workers: threads that searched.
     """
 
     status: Status
@@ -41,7 +41,6 @@ class Solution(Generic[S]):
     objective: int | None
     bound: int
     seconds: float
-    workers: int
 
     @property
     def gap(self) -> float:
@@ -58,12 +57,13 @@ class Search:
     Attributes:
         limit_s: after which the best so far is taken.
         workers: threads; 0: one for each core.
-        seed: of the search.
+        seed: of the search, below 2**31.
         progress: is told of better schedules.
         first: the first schedule is the answer.
+        work: after which the best so far is taken, in CP-SAT's deterministic time.
 
     Raises:
-        ValueError: the limit is not positive.
+        ValueError: a limit is not positive, or `workers` or `seed` is not in its range.
     """
 
     limit_s: float
@@ -71,10 +71,16 @@ class Search:
     seed: int
     progress: Progress
     first: bool = False
+    work: float = float("inf")
 
     def __post_init__(self) -> None:
-        if not self.limit_s > 0:
-            raise ValueError(f"the time limit must be positive, not {self.limit_s}")
+        for limit in (self.limit_s, self.work):
+            if not limit > 0:
+                raise ValueError(f"a limit must be positive, not {limit}")
+        if self.workers < 0:
+            raise ValueError(f"workers must not be negative, not {self.workers}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"the seed must be 0 to 2**31 - 1, not {self.seed}")
 
     def run(
         self,
@@ -95,6 +101,7 @@ class Search:
         cp_model = load_cp_model()
         solver = cp_model.CpSolver()
         solver.parameters.max_time_in_seconds = self.limit_s
+        solver.parameters.max_deterministic_time = self.work
         solver.parameters.num_workers = self.workers
         solver.parameters.random_seed = self.seed
         solver.parameters.stop_after_first_solution = self.first
@@ -112,7 +119,6 @@ class Search:
             objective=None if best is None else objective(best),
             bound=round(solver.best_objective_bound) if found else bound,
             seconds=time.perf_counter() - began_s,
-            workers=solver.parameters.num_workers,
         )
 
 

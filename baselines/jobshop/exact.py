@@ -31,6 +31,7 @@ def solve(
     seed: int = 0,
     frozen: Mapping[int, int] | None = None,
     progress: Progress = silent,
+    work: float = float("inf"),
 ) -> Solution[Schedule]:
     """Find the shortest schedule.
 
@@ -46,21 +47,22 @@ def solve(
         seed: of the search.
         frozen: operation -> when it begins, of those that can no longer be moved.
         progress: is told of better schedules.
+        work: after which the best so far is taken, in CP-SAT's deterministic time: with one worker
+            and no other limit, every run gives the same.
 
     Raises:
         ImportError: OR-Tools is not installed.
-        ValueError: the limit is not positive, the hint is of another shop, what is frozen is no
-            operation, or what is asked without swaps takes no time or may stay on its machine,
-            which this model does not have.
+        ValueError: a limit, `workers` or `seed` is out of range, the hint is of another shop, what
+            is frozen is no operation, or what is asked without swaps takes no time or may stay on
+            its machine, which this model does not have.
     """
     frozen = frozen or {}
-    search = Search(limit_s, workers, seed, progress)
-    if hint is not None and len(hint.start) != shop.operations:
+    search = Search(limit_s, workers, seed, progress, work=work)
+    if hint is not None and hint.shop is not shop:
         raise ValueError("the hint is of another job shop")
     if unknown := set(frozen) - set(range(shop.operations)):
         raise ValueError(f"frozen operations must be 0 to {shop.operations - 1}, not {unknown}")
-    model = _Model(load_cp_model(), shop, blocking)
-    model.freeze(frozen)
+    model = _Model(load_cp_model(), shop, blocking, frozen)
     if blocking and not swap:
         model.forbid_swaps()
     if hint is not None:
@@ -74,10 +76,13 @@ def solve(
 class _Model:
     """The intervals of a shop, and what holds between them."""
 
-    def __init__(self, cp_model: Any, shop: JobShop, blocking: bool) -> None:
+    def __init__(
+        self, cp_model: Any, shop: JobShop, blocking: bool, frozen: Mapping[int, int]
+    ) -> None:
         self._shop = shop
         self.model = cp_model.CpModel()
-        self._horizon = int(shop.release.max() + self._longest().sum())
+        last = max([int(shop.release.max()), *frozen.values()])
+        self._horizon = last + int(self._longest().sum())
         whole = range(shop.operations)
         self._start = [self.model.new_int_var(0, self._horizon, f"start{o}") for o in whole]
         self._end = [self.model.new_int_var(0, self._horizon, f"end{o}") for o in whole]
@@ -90,6 +95,7 @@ class _Model:
         for intervals in on_machine:
             self.model.add_no_overlap(intervals)
         self._order_jobs()
+        self._freeze(frozen)
         makespan = self.model.new_int_var(shop.lower_bound(), self._horizon, "makespan")
         self.model.add_max_equality(makespan, [self._end[o - 1] for o in shop.first_operation[1:]])
         self.model.minimize(makespan)
@@ -116,13 +122,27 @@ class _Model:
             done = model.add(end == start + int(shop.duration[option]))
             if not alone:
                 done.only_enforce_if(takes)
-            if leaves is end and not shop.duration[option]:
-                continue  # what takes no time is in nobody's way
+            stays = takes
+            if not shop.duration[option]:
+                if leaves is end:
+                    continue  # what takes no time is in nobody's way
+                stays = self._waits(option, start, leaves)
             stay = model.new_int_var(0, self._horizon, f"stay{option}")
-            interval = model.new_optional_interval_var(start, stay, leaves, takes, f"on{option}")
+            interval = model.new_optional_interval_var(start, stay, leaves, stays, f"on{option}")
             on_machine[shop.machine[option]].append(interval)
         if not alone:
             model.add_exactly_one(self._takes[option] for option in range(first, last))
+
+    def _waits(self, option: int, start: Any, leaves: Any) -> Any:
+        """Whether a job waits for its next machine where it takes no time.
+
+        If it does not, it is in nobody's way; CP-SAT forbids an interval of no length inside
+        another.
+        """
+        waits = self.model.new_bool_var(f"waits{option}")
+        self.model.add_implication(waits, self._takes[option])
+        self.model.add(leaves == start).only_enforce_if(self._takes[option], ~waits)
+        return waits
 
     def _order_jobs(self) -> None:
         first = self._shop.first_operation.tolist()
@@ -131,7 +151,7 @@ class _Model:
             for operation in range(first[job] + 1, first[job + 1]):
                 self.model.add(self._start[operation] >= self._end[operation - 1])
 
-    def freeze(self, frozen: Mapping[int, int]) -> None:
+    def _freeze(self, frozen: Mapping[int, int]) -> None:
         for operation, start in frozen.items():
             self.model.add(self._start[operation] == start)
 

@@ -43,10 +43,11 @@ def solve_project(
 
     Raises:
         ImportError: OR-Tools is not installed.
-        ValueError: the limit is not positive, or the hint is of another project.
+        ValueError: the limit, `workers` or `seed` is out of range, or the hint is of another
+            project.
     """
     search = Search(limit_s, workers, seed, progress, first)
-    if hint is not None and len(hint.start) != project.tasks:
+    if hint is not None and hint.project is not project:
         raise ValueError("the hint is of another project")
     model = _Model(load_cp_model(), project)
     if hint is not None:
@@ -63,12 +64,10 @@ class _Model:
         self.model = cp_model.CpModel()
         horizon = _horizon(project)
         until = np.minimum(project.deadline, horizon) - project.duration
-        # Empty where a deadline is too early: the solver then says that there is no schedule.
+        windows = zip(project.release.tolist(), until.tolist(), strict=True)
         self._start = [
-            self.model.new_int_var_from_domain(cp_model.Domain(*window), f"start{task}")
-            for task, window in enumerate(
-                zip(project.release.tolist(), until.tolist(), strict=True)
-            )
+            self.model.new_int_var(earliest, latest, f"start{task}")
+            for task, (earliest, latest) in enumerate(windows)
         ]
         duration = project.duration.tolist()
         self._interval = [

@@ -26,9 +26,10 @@ def solve_tardiness(
     """Find the order with the least total tardiness.
 
     Args:
-        duration: int64 (jobs,), at least 1.
-        due: int64 (jobs,); it may be negative.
-        weight: int64 (jobs,), not negative, of a unit of each job's tardiness; None: all are 1.
+        duration: whole numbers (jobs,), at least 1.
+        due: whole numbers (jobs,); they may be negative.
+        weight: whole numbers (jobs,), not negative, of a unit of each job's tardiness; None: all
+            are 1.
         limit_s: after which the best so far is taken.
         hint: where to begin; it is the answer if nothing better is found.
         workers: threads; 0: one for each core.
@@ -37,12 +38,13 @@ def solve_tardiness(
 
     Raises:
         ImportError: OR-Tools is not installed.
-        ValueError: the limit is not positive, the columns are not whole numbers in their range or
-            of one length, or the hint is no order of these jobs.
+        ValueError: the limit, `workers` or `seed` is out of range, the columns are not whole
+            numbers in their range or of one length, or the hint is no order of these jobs.
     """
     search = Search(limit_s, workers, seed, progress)
     weight = np.ones(len(duration), np.int64) if weight is None else weight
     _check(duration, due, weight)
+    duration, due, weight = (column.astype(np.int64) for column in (duration, due, weight))
     if hint is not None and sorted(hint.tolist()) != list(range(len(duration))):
         raise ValueError(f"the hint is no order of {len(duration)} jobs")
     model = _Model(load_cp_model(), duration, due, weight)

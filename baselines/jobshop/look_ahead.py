@@ -17,8 +17,9 @@ LONG_AGO = -1_000_000
 class LookAhead:
     """Makes the swap that leads furthest if the rule `tabu` goes on from there.
 
-    Every swap that `tabu` could make is tried, with `DEPTH` - 1 more of that rule; of these ways
-    the one with the shortest schedule on it is entered, of equals that with the lowest mean.
+    Every swap that is not `forbidden` is tried (all, if all are), with `DEPTH` - 1 more of that
+    rule; of these ways the one with the shortest schedule on it is entered, of equals that with the
+    lowest mean.
 
     Source: Bertsekas, Tsitsiklis and Wu, Rollout algorithms for combinatorial optimization, Journal
     of Heuristics 3 (1997). An instance serves one run.

@@ -85,7 +85,7 @@ def tabu_search(
         ValueError: a limit is negative, operations have a choice of machines, or the start is of
             another shop.
     """
-    if steps < 0 or limit_s < 0:
+    if steps < 0 or not limit_s >= 0:
         raise ValueError(f"steps and seconds must not be negative: {steps} and {limit_s}")
     if start is not None and start.shop is not shop:
         raise ValueError("start is a schedule of another job shop")

@@ -18,6 +18,9 @@ from makespan.traces.jobshop import BENCHMARKS, benchmark
 SIZES = ("15x15", "20x15", "20x20", "30x15", "30x20", "50x15", "50x20", "100x20")
 """Jobs and machines of Taillard's instances, ten of each."""
 
+INSTANCES = [f"ta{number:02d}" for number in range(1, 1 + 10 * len(SIZES))]
+"""Of these sizes in turn."""
+
 GAPS: dict[tuple[Way, str], list[float]] = {
     ("nondelay", "spt"): [25.9, 32.8, 27.8, 35.3, 34.5, 24.1, 25.5, 14.4],
     ("nondelay", "lpt"): [41.2, 46.2, 40.9, 49.1, 50.3, 41.2, 43.7, 31.9],
@@ -86,8 +89,7 @@ def rows(_: Sources) -> Iterator[Row]:
 @cache
 def gaps(way: Way, rule: str) -> np.ndarray:
     """float64 (8,): mean gap to the best known in % of each size."""
-    names = [f"ta{number:02d}" for number in range(1, 1 + 10 * len(SIZES))]
-    found = [BENCHMARKS[name].gap(_makespan(name, rule, way)) for name in names]
+    found = [BENCHMARKS[name].gap(_makespan(name, rule, way)) for name in INSTANCES]
     return 100 * np.array(found).reshape(len(SIZES), -1).mean(axis=1)
 
 

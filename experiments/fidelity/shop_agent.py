@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from makespan.baselines.jobshop.rules import RULES
-from makespan.experiments.fidelity.dispatching import SIZES, gaps
+from makespan.experiments.fidelity.dispatching import INSTANCES, SIZES, gaps
 from makespan.experiments.fidelity.row import Row
 from makespan.traces.jobshop import BENCHMARKS, benchmark
 
@@ -20,7 +20,7 @@ ON = "mean gap to the best known on Taillard's 80"
 
 def rows() -> Iterator[Row]:
     """Greedy, best of many, and against the best rule of each size."""
-    greedy, best = agent_gaps("job_shop", SAMPLES)
+    greedy, best = agent_gaps(SAMPLES)
     source = "BOPO, ICML 2025: lowest of greedy policies"
     yield Row(f"{ON}, agent, greedy", source, GREEDY, float(greedy.mean()), 0, "at_most", "%")
     source = f"Corsini et al., NeurIPS 2024: best of {SAMPLES}"
@@ -32,18 +32,18 @@ def rows() -> Iterator[Row]:
     yield Row(what, "the rules of this project", 0, worse, 0, "absolute")
 
 
-def agent_gaps(name: str, samples: int) -> tuple[np.ndarray, np.ndarray]:
+def agent_gaps(samples: int) -> tuple[np.ndarray, np.ndarray]:
     """float64 (8,) each: mean gap in % of each size, greedy and of the best of many schedules.
 
     The seed of an instance's samples is its number.
     """
     from makespan.agents.jobshop.agent import ShopAgent
 
-    agent = ShopAgent.load(name)
+    agent = ShopAgent.load("job_shop")
     found = []
-    for number in range(1, 1 + 10 * len(SIZES)):
-        known = BENCHMARKS[f"ta{number:02d}"]
-        made = agent.sample(benchmark(known.name), samples, number)
+    for number, name in enumerate(INSTANCES, 1):
+        known = BENCHMARKS[name]
+        made = agent.sample(benchmark(name), samples, number)
         made.best.validate()
         found.append([known.gap(int(made.makespan[0])), known.gap(made.best.makespan)])
     by_size = 100 * np.array(found).reshape(len(SIZES), -1, 2).mean(axis=1)

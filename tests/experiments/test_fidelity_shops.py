@@ -58,7 +58,7 @@ def test_the_agents_of_shops_that_run_or_block_are_below_every_rule(monkeypatch)
     assert all(0.9 < row.ours < 1 for row in rows)
 
 
-def test_an_agent_that_is_a_rule_does_not_pass(monkeypatch):
+def test_an_agent_that_is_a_rule_is_no_worse_than_itself_and_a_worse_one_fails(monkeypatch):
     monkeypatch.setattr(shop_floor_agents, "EPISODES", 5)
     rules = {name: lambda name=name: dynamic_rules.policy(name) for name in ("spt", "tail_p")}
     row = shop_floor_agents._row("", rules["tail_p"], rules, shop_floor_agents._failing)

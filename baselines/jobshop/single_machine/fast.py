@@ -7,11 +7,11 @@ either: some microseconds a decision (tests hold them against each other).
 import numpy as np
 
 from makespan.baselines.jobshop.single_machine.learners import (
-    LEARNERS,
     SLICE,
     choose,
     learn,
     nothing_seen,
+    number_of,
 )
 from makespan.envs.core.compiled import kernel
 
@@ -22,21 +22,18 @@ def ends(
     """When each job ends, float64 (types, jobs).
 
     Args:
-        name: see `LEARNERS`.
+        name: see `makespan.baselines.jobshop.single_machine.learners.LEARNERS`.
         size: float64 (types, jobs): of the jobs of each type.
         means: see `Learner`.
         slice: see `Learner`.
 
     Raises:
-        ValueError: there is no such learner, or it lacks the means.
+        ValueError: there is no such learner, or it lacks the means, or see `nothing_seen`.
     """
-    if name not in LEARNERS:
-        raise ValueError(f"a learner is one of {', '.join(LEARNERS)}, not {name!r}")
-    if name == "ftpp" and means is None:
-        raise ValueError("ftpp needs the means of the types")
+    rule = number_of(name, means)
     types, jobs = size.shape
     found = np.empty((types, jobs))
-    _run(LEARNERS[name], nothing_seen(types, jobs, means, slice), size.astype(np.float64), found)
+    _run(rule, nothing_seen(types, jobs, means, slice), size.astype(np.float64), found)
     return found
 
 

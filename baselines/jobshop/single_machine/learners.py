@@ -92,10 +92,31 @@ class Seen(NamedTuple):
     committed: np.ndarray
 
 
+def number_of(name: str, means: np.ndarray | None) -> int:
+    """Of a learner in the kernels.
+
+    Raises:
+        ValueError: there is no such learner, or it lacks the means.
+    """
+    if name not in LEARNERS:
+        raise ValueError(f"a learner is one of {', '.join(LEARNERS)}, not {name!r}")
+    if name == "ftpp" and means is None:
+        raise ValueError("ftpp needs the means of the types")
+    return LEARNERS[name]
+
+
 def nothing_seen(
     types: int, jobs: int, means: np.ndarray | None = None, slice: float = SLICE
 ) -> Seen:
-    """At the beginning, of `jobs` of each type."""
+    """At the beginning, of `jobs` of each type.
+
+    Raises:
+        ValueError: there is not one mean for each type, or the slice is not positive.
+    """
+    if means is not None and np.shape(means) != (types,):
+        raise ValueError(f"means must be one for each of {types} types, not {np.shape(means)}")
+    if not slice > 0:
+        raise ValueError(f"the slice must be positive, not {slice}")
     return Seen(
         jobs,
         slice,
@@ -293,15 +314,12 @@ class Learner:
         slice: of `ucb_rr`.
 
     Raises:
-        ValueError: there is no such learner, or it lacks the means.
+        ValueError: there is no such learner, or it lacks the means; at the first decision: see
+            `nothing_seen`.
     """
 
     def __init__(self, name: str, means: np.ndarray | None = None, slice: float = SLICE) -> None:
-        if name not in LEARNERS:
-            raise ValueError(f"a learner is one of {', '.join(LEARNERS)}, not {name!r}")
-        if name == "ftpp" and means is None:
-            raise ValueError("ftpp needs the means of the types")
-        self.rule = LEARNERS[name]
+        self.rule = number_of(name, means)
         self.means = means
         self.slice = slice
         self._seen: Seen | None = None

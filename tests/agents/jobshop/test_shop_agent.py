@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from makespan.agents.folder import AgentError, load_agent
+from makespan.agents.jobshop import cp_guided as guided
 from makespan.agents.jobshop.agent import ShopAgent
 from makespan.agents.jobshop.config import RECIPES, ShopTraining
 from makespan.agents.jobshop.cp_guided import _improved, _weights, cp_guided
@@ -199,6 +200,20 @@ def test_what_cp_sat_did_becomes_likelier_than_what_the_network_did():
             loss.backward()
             optimizer.step()
     assert lead() > before
+
+
+def test_what_cp_sat_does_hangs_on_work_and_not_on_the_clock(monkeypatch):
+    rng = np.random.default_rng(0)
+    shop = uniform_shop(10, 10, rng)
+    (head,) = network().heads([shop])
+    sample = sample_schedules(shop, "active", head, 2, rng)
+    first, again = (_improved(sample, 0) for _ in range(2))
+    assert first is not None
+    assert again is not None
+    assert first[1] == again[1]
+    np.testing.assert_array_equal(first[0].picks, again[0].picks)
+    monkeypatch.setattr(guided, "WORK", 1e-9)
+    assert _improved(sample, 0) is None
 
 
 def test_a_schedule_followed_by_its_starts_is_the_same_schedule():

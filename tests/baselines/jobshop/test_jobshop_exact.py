@@ -169,14 +169,34 @@ def test_better_schedules_are_told():
     assert max(bounds) <= 666
 
 
+def test_with_a_limit_of_work_every_run_gives_the_same():
+    shop = benchmark("ft10")
+    one, other = (solve(shop, float("inf"), workers=1, work=0.02) for _ in range(2))
+    assert one.schedule is not None
+    assert other.schedule is not None
+    assert one.status == other.status == "feasible"
+    assert one.bound == other.bound
+    assert one.schedule.start.tolist() == other.schedule.start.tolist()
+
+
 def test_a_hint_that_cannot_be_is_no_answer():
-    """It has job 1 go on to a machine on which job 0 still waits."""
-    shop = JobShop.of([[(0, 2), (1, 2)], [(1, 3), (0, 1)]])
-    late = Schedule.plain(shop, np.array([0, 4, 0, 3]))
-    late.validate()
-    solution = solve(shop, blocking=True, hint=late, workers=1)
+    """It has job 2 begin on a machine on which job 0 still waits, and is shorter than can be."""
+    shop = JobShop.of([[(0, 1), (1, 1)], [(1, 5)], [(0, 5)]])
+    hint = Schedule.plain(shop, np.array([0, 5, 0, 1]))
+    hint.validate()
+    assert hint.makespan == 6
+    solution = solve(shop, blocking=True, hint=hint, workers=1)
     assert solution.schedule is not None
     solution.schedule.validate(blocking=True)
+    assert solution.objective == solution.bound == 7
+
+
+def test_a_hint_that_swaps_is_no_answer_without_swaps():
+    shop = JobShop.of([[(0, 2), (1, 2)], [(1, 2), (0, 2)]])
+    hint = Schedule.plain(shop, np.array([0, 2, 0, 2]))
+    hint.validate(blocking=True)
+    assert hint.makespan == 4
+    assert solve(shop, blocking=True, swap=False, hint=hint, workers=1).objective == 8
 
 
 def test_before_there_is_any_schedule_there_is_none():
@@ -189,6 +209,44 @@ def test_before_there_is_any_schedule_there_is_none():
 def test_what_takes_no_time_is_in_nobodys_way():
     shop = JobShop.of([[(0, 4)], [(1, 1), (0, 0), (1, 3)]])
     assert solve(shop, workers=1).objective == 4
+    assert solve(shop, blocking=True, workers=1).objective == 4
+
+
+@st.composite
+def shops_with_no_time(draw: st.DrawFn) -> JobShop:
+    """Two jobs, the second of which takes no time somewhere between its first and last machine."""
+    operation = st.tuples(st.integers(0, 1), st.integers(0, 3))
+    one = draw(st.lists(operation, min_size=1, max_size=2))
+    before, after = draw(operation), draw(operation)
+    return JobShop.of([one, [before, (draw(st.integers(0, 1)), 0), after]], machines=2)
+
+
+@settings(deadline=None, max_examples=40)
+@given(shops_with_no_time())
+def test_who_takes_no_time_but_waits_is_in_the_way(shop: JobShop):
+    solution = solve(shop, blocking=True, workers=1)
+    assert solution.status == "optimal"
+    assert solution.schedule is not None
+    solution.schedule.validate(blocking=True)
+    assert solution.objective == solution.bound == shortest_blocking(shop)
+
+
+def shortest_blocking(shop: JobShop) -> int:
+    """Over all starts that are early enough and pass the validator."""
+    latest = int(shop.duration.sum())
+    jobs = [b - a for a, b in itertools.pairwise(shop.first_operation.tolist())]
+    ways = [itertools.combinations_with_replacement(range(latest + 1), count) for count in jobs]
+    starts = (np.array([*one, *other]) for one, other in itertools.product(*ways))
+    schedules = sorted((Schedule.plain(shop, s) for s in starts), key=lambda s: s.makespan)
+    return next(schedule.makespan for schedule in schedules if is_valid(schedule))
+
+
+def is_valid(schedule: Schedule) -> bool:
+    try:
+        schedule.validate(blocking=True)
+    except ValueError:
+        return False
+    return True
 
 
 def test_a_job_is_not_begun_before_its_release():
@@ -217,6 +275,13 @@ def test_bad_input_is_named():
     shop = JobShop.of([[(0, 2)]])
     with pytest.raises(ValueError, match="must be positive, not 0"):
         solve(shop, limit_s=0)
-    hint = Schedule.plain(JobShop.of([[(0, 2), (0, 1)]]), np.array([0, 2]))
+    with pytest.raises(ValueError, match="must be positive, not nan"):
+        solve(shop, work=float("nan"))
+    with pytest.raises(ValueError, match="workers must not be negative, not -1"):
+        solve(shop, workers=-1)
+    for seed in (-1, 2**31):
+        with pytest.raises(ValueError, match=f"seed must be 0 to .* not {seed}"):
+            solve(shop, seed=seed)
+    hint = Schedule.plain(JobShop.of([[(0, 1)]]), np.array([0]))
     with pytest.raises(ValueError, match="another job shop"):
         solve(shop, hint=hint)

@@ -100,6 +100,8 @@ def test_bad_input_is_named():
     shop = benchmark("ft06")
     with pytest.raises(ValueError, match="must not be negative: -1 and"):
         tabu_search(shop, steps=-1)
+    with pytest.raises(ValueError, match="must not be negative: 5000 and nan"):
+        tabu_search(shop, limit_s=float("nan"))
     with pytest.raises(ValueError, match="another job shop"):
         tabu_search(shop, start=dispatch(benchmark("ft10"), "spt"))
     with pytest.raises(ValueError, match="without a choice of machines"):

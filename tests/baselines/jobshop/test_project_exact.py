@@ -65,6 +65,26 @@ def test_deadlines_that_cannot_be_met_are_seen():
     assert solve_project(empty, workers=1).status == "infeasible"
 
 
+def test_without_time_there_is_the_hint():
+    hint = dispatch_project(WORKED, "lft", "serial")
+    solution = solve_project(WORKED, limit_s=1e-6, hint=hint, workers=1)
+    assert solution.status == "feasible"
+    assert solution.schedule is hint
+    assert solution.objective == hint.makespan
+    assert solution.bound == WORKED.critical_path()
+
+
+def test_the_first_schedule_is_the_answer_if_only_that_is_asked_for():
+    rng = np.random.default_rng(0)
+    tasks = [(int(rng.integers(1, 9)), [int(rng.integers(1, 4))], []) for _ in range(12)]
+    project = Project.of([4], tasks)
+    solution = solve_project(project, first=True, workers=1)
+    assert solution.status == "feasible"
+    assert solution.schedule is not None
+    solution.schedule.validate()
+    assert solution.schedule.makespan > optimum(project)
+
+
 @st.composite
 def projects(draw: st.DrawFn) -> Project:
     """Up to five tasks with everything but deadlines."""
@@ -99,6 +119,6 @@ def test_small_projects_are_solved_as_by_all_serial_schedules(project: Project):
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match="must be positive, not 0"):
         solve_project(WORKED, limit_s=0)
-    hint = ProjectSchedule(Project.of([1], [(1, [1], [])]), np.array([0]))
+    hint = ProjectSchedule(replace(WORKED, duration=WORKED.duration // 2), np.arange(6))
     with pytest.raises(ValueError, match="another project"):
         solve_project(WORKED, hint=hint)

@@ -8,6 +8,7 @@ import pytest
 from makespan.baselines.jobshop.dynamic_rules import policy
 from makespan.envs.core.contract import simulate
 from makespan.envs.jobshop.dynamic import Conditions, DynamicJobShop
+from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop import JobShop, benchmark
 from makespan.traces.jobshop.uniform import uniform_shop
 
@@ -47,6 +48,19 @@ def test_what_is_frozen_stays():
     assert solve(shop, workers=1, frozen={0: 0, 1: 3}).status == "infeasible"
     with pytest.raises(ValueError, match="frozen operations must be 0 to 2"):
         solve(shop, frozen={3: 0})
+
+
+def test_what_is_frozen_may_be_later_than_everything_else():
+    shop = JobShop.of([[(0, 1), (1, 1)]])
+    assert solve(shop, workers=1, frozen={0: 5}).objective == 7
+    hint = Schedule.plain(shop, np.array([5, 6]))
+    assert solve(shop, workers=1, frozen={0: 5}, hint=hint).status == "optimal"
+
+
+def test_a_hint_that_moves_what_is_frozen_is_no_answer():
+    shop = JobShop.of([[(0, 1), (1, 1)]])
+    early = Schedule.plain(shop, np.array([0, 1]))
+    assert solve(shop, workers=1, frozen={0: 1}, hint=early).objective == 3
 
 
 def test_the_plan_is_followed():

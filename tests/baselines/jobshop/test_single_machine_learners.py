@@ -180,3 +180,16 @@ def test_a_learner_that_is_not_or_lacks_something_is_named(maker):
         maker("etc")
     with pytest.raises(ValueError, match="ftpp needs the means"):
         maker("ftpp")
+
+
+def made_by_simulator(name: str, size: np.ndarray, *more) -> float:
+    return run(SingleMachine(as_jobs(size)), Learner(name, *more)).flow_time()
+
+
+@pytest.mark.parametrize("maker", [made_by_simulator, ends])
+def test_means_of_other_types_and_slices_that_are_none_are_named(maker):
+    with pytest.raises(ValueError, match=r"one for each of 4 types, not \(1,\)"):
+        maker("ftpp", np.ones((4, 3)), np.array([1.0]))
+    for slice in (0.0, float("nan")):
+        with pytest.raises(ValueError, match=f"slice must be positive, not {slice}"):
+            maker("ucb_rr", np.ones((2, 2)), None, slice)

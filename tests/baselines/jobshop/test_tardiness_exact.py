@@ -60,6 +60,15 @@ def test_without_time_there_is_the_hint():
     assert solution.gap >= 0
 
 
+def test_unsigned_columns_are_as_good():
+    """Though a job is early by what is below zero, and weights are compared negated."""
+    early = solve_tardiness(np.array([3, 2], np.uint64), np.array([1, 9], np.uint64), workers=1)
+    assert (early.objective, early.bound) == (2, 2)
+    equal = np.array([3, 3])
+    weighted = solve_tardiness(equal, equal, np.array([0, 5], np.uint64), workers=1)
+    assert (weighted.objective, weighted.bound) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("duration", "more", "reason"),
     [
