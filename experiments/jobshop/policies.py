@@ -13,7 +13,6 @@ import numpy as np
 from makespan.baselines.jobshop import RULES, dispatch
 from makespan.baselines.jobshop.flexible import FLEXIBLE_RULES, dispatch_flexible
 from makespan.baselines.jobshop.tabu import tabu_search
-from makespan.envs.core.contract import simulate
 from makespan.envs.core.registry import load
 from makespan.envs.jobshop.generation import Way, generate
 from makespan.envs.jobshop.improve.episode import first_schedule
@@ -49,7 +48,7 @@ CPSAT = ("cpsat:1s", "cpsat:10s")
 """The time limits of `default`."""
 
 Report = Callable[[int], None]
-"""Is told the makespan of every better schedule at the moment it is found."""
+"""Is told the makespan of every better schedule at the moment it is found; the first, too."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,10 @@ def _tabu(name: str, argument: str) -> Policy:
         raise ValueError(f"{name}: how many steps? Such as tabu:5000")
 
     def search(shop: JobShop, seed: int, report: Report) -> Schedule:
-        return tabu_search(shop, seed, int(argument)).schedule
+        found = tabu_search(
+            shop, seed, int(argument), progress=lambda better: report(better.makespan)
+        )
+        return found.schedule
 
     return Policy(name, search)
 
@@ -232,8 +234,13 @@ def _improve(name: str, argument: str) -> Policy:
 
     def search(shop: JobShop, seed: int, report: Report) -> Schedule:
         rng = np.random.default_rng(seed)
-        found = simulate(LocalSearch(first_schedule(shop), int(steps), rng), swaps)
-        return found.best.schedule
+        run = LocalSearch(first_schedule(shop), int(steps), rng)
+        report(run.begun)
+        while (decision := run.next_decision()) is not None:
+            run.decide(swaps(decision))
+            if run.best.makespan < decision.best:
+                report(run.best.makespan)
+        return run.best.schedule
 
     return Policy(name, search)
 

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from makespan.baselines.jobshop import dispatch
+from makespan.baselines.jobshop.insertion import insa
+from makespan.envs.jobshop.improve.episode import first_schedule
 from makespan.experiments import run
 from makespan.experiments.jobshop import instances, policies
 from makespan.experiments.jobshop import run as jobshop_run
@@ -372,6 +374,18 @@ def test_the_agent_that_swaps_gains_by_more_swaps():
         schedule.validate()
         makespans.append(schedule.makespan)
     assert makespans[0] > makespans[1] == makespans[2]
+
+
+@pytest.mark.parametrize("name", ["tabu:60", "improve:60"])
+def test_searches_tell_of_every_better_schedule(name):
+    told: list[int] = []
+    schedule = policies.named(name).solve(benchmark("la21"), 0, told.append)
+    assert schedule is not None
+    assert len(told) > 2
+    assert told == sorted(set(told), reverse=True)
+    assert told[-1] == schedule.makespan
+    start = insa if name == "tabu:60" else first_schedule
+    assert told[0] == start(benchmark("la21")).makespan
 
 
 def test_the_best_of_more_random_schedules_is_no_longer():
