@@ -191,6 +191,7 @@ class BlockingWorld:
     name: ClassVar[str] = "blocking_job_shop"
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
+    reference: ClassVar[str] = REFERENCE
 
     prior: str = ""
     jobs: tuple[int, int] = (8, 16)

@@ -227,6 +227,11 @@ class DynamicWorld:
                 raise ValueError(f"{name} must not be falling, not {least}, {most}")
         DynamicEpisode(**self.settings(self.jobs[0], self.machines[0]))
 
+    @property
+    def reference(self) -> str:
+        """The rule that the agent begins with."""
+        return self.rule
+
     def settings(self, jobs: int, machines: int) -> dict[str, Any]:
         """Of `DynamicEpisode`, for a shop of that size."""
         return {
