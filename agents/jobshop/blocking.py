@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from gymnasium import spaces
 from numpy.random import SeedSequence
 
+from makespan.agents.folder import load_agent
 from makespan.agents.graph.declaration import Edges, GraphDeclaration, Nodes
 from makespan.agents.graph.plain import PlainNetwork
+from makespan.agents.shipped import folder_of
 from makespan.baselines.jobshop.blocking_rules import RULES, policy
 from makespan.envs.core.contract import Policy, simulate
 from makespan.envs.core.registry import unknown_name
@@ -166,6 +168,16 @@ class LearnedBlocking:
         self._network = PlainNetwork(GRAPH, weights)
         self._prior = prior
         self._encoder: BlockingEncoder | None = None
+
+    @classmethod
+    def load(cls, name: str = "blocking_job_shop") -> Self:
+        """The agent of that name that comes with the package, or that in a folder.
+
+        Raises:
+            AgentError: there is none, or it was trained for something else.
+        """
+        agent = load_agent(folder_of(name), BlockingWorld.name, VERSION)
+        return cls(agent.weights, agent.card.settings["prior"])
 
     def __call__(self, decision: EntryDecision) -> int:
         if self._encoder is None:
