@@ -26,11 +26,15 @@ class World(Protocol):
         name: as on the command line, `llm_router`.
         observation_version: goes up when agents trained before would see something else.
         graph: the graph in an observation.
+        reference: name of the teacher that `evaluate` compares with.
     """
 
     name: ClassVar[str]
     observation_version: ClassVar[int]
     graph: ClassVar[GraphDeclaration]
+
+    @property
+    def reference(self) -> str: ...
 
     def env(self) -> SchedulingEnv[Any, Any, dict[str, np.ndarray]]:
         """A training environment; its episodes follow from the seed of its first reset."""

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from makespan.agents.folder import CARD, Agent, AgentError, load_agent
+from makespan.agents.folder import CARD, Agent, AgentCard, AgentError, load_agent
 from makespan.agents.shipped import AGENTS, SCHEDULERS, folder_of
+from makespan.agents.world import WORLDS
+from makespan.envs.core.registry import load
+from makespan.experiments.configuration import build
 from makespan.experiments.summary_tables import console
-
-REFERENCE = "lookahead"
-"""Whose latency the test scores of graph agents are relative to."""
 
 USAGE = """usage: makespan agents list [FOLDER]
        makespan agents show NAME
@@ -65,17 +65,33 @@ def show(name: str) -> int:
 def _row(name: str) -> tuple[str, ...]:
     try:
         agent = load_agent(folder_of(name))
-    except AgentError as error:
+        test = _test_score(agent.card)
+    except ValueError as error:
         return (str(error),)
     card = agent.card
-    test, steps = card.results.get("test"), card.trained.get("steps")
+    steps = card.trained.get("steps")
     return (
         card.world,
         str(card.settings.get("prior", "")),
         "-" if steps is None else f"{steps:,}",
         f"{_parameters(agent):,}",
-        "-" if test is None else f"{test['mean']:.3f} of {test.get('reference', REFERENCE)}",
+        test,
     )
+
+
+def _test_score(card: AgentCard) -> str:
+    """The score, and what it is relative to: as the card says, or else as its world does.
+
+    Raises:
+        ValueError: the card's world or a setting of it is unknown.
+    """
+    test = card.results.get("test")
+    if test is None:
+        return "-"
+    reference = test.get("reference")
+    if reference is None:
+        reference = build(load("world", WORLDS, card.world), card.settings).reference
+    return f"{test['mean']:.3f} of {reference}"
 
 
 def _parameters(agent: Agent) -> int:

@@ -3,15 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
+from makespan.agents.folder import load_agent
 from makespan.agents.graph.declaration import Edges, GraphDeclaration, Nodes
 from makespan.agents.graph.plain import PlainNetwork
+from makespan.agents.shipped import folder_of
 from makespan.baselines.jobshop.blocking_rules import RULES, policy
 from makespan.envs.core.contract import Policy, simulate
 from makespan.envs.core.registry import unknown_name
@@ -170,6 +172,16 @@ class LearnedBlocking:
         self._prior = prior
         self._size = (0, 0)
 
+    @classmethod
+    def load(cls, name: str = "blocking_job_shop") -> Self:
+        """The agent of that name that comes with the package, or that in a folder.
+
+        Raises:
+            AgentError: there is none, or it was trained for something else.
+        """
+        agent = load_agent(folder_of(name), BlockingWorld.name, VERSION)
+        return cls(agent.weights, agent.card.settings["prior"])
+
     def __call__(self, decision: EntryDecision) -> int:
         """The legal action with the highest score."""
         size = (len(decision.on), len(decision.occupant))
@@ -195,6 +207,7 @@ class BlockingWorld:
     name: ClassVar[str] = "blocking_job_shop"
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
+    reference: ClassVar[str] = REFERENCE
 
     prior: str = ""
     jobs: tuple[int, int] = (8, 16)

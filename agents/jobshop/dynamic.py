@@ -3,15 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import EzPickle
 from numpy.random import SeedSequence
 
+from makespan.agents.folder import load_agent
 from makespan.agents.graph.declaration import Edges, GraphDeclaration, Nodes
 from makespan.agents.graph.plain import PlainNetwork
+from makespan.agents.shipped import folder_of
 from makespan.baselines.jobshop.dynamic_rules import PRIORITIES, policy
 from makespan.envs.core.contract import Policy, simulate
 from makespan.envs.core.registry import unknown_name
@@ -186,6 +188,16 @@ class LearnedDispatcher:
         self._network = PlainNetwork(GRAPH, weights)
         self._rule = rule
 
+    @classmethod
+    def load(cls, name: str = "dynamic_job_shop") -> Self:
+        """The agent of that name that comes with the package, or that in a folder.
+
+        Raises:
+            AgentError: there is none, or it was trained for something else.
+        """
+        agent = load_agent(folder_of(name), DynamicWorld.name, VERSION)
+        return cls(agent.weights, agent.card.settings["rule"])
+
     def __call__(self, decision: DispatchDecision) -> int:
         """The candidate with the highest score."""
         encoder = DynamicEncoder(len(decision.job), len(decision.up), self._rule)
@@ -228,6 +240,11 @@ class DynamicWorld:
             if least > most:
                 raise ValueError(f"{name} must not be falling, not {least}, {most}")
         DynamicEpisode(**self.settings(self.jobs[0], self.machines[0]))
+
+    @property
+    def reference(self) -> str:
+        """The rule that the agent begins with."""
+        return self.rule
 
     def settings(self, jobs: int, machines: int) -> dict[str, Any]:
         """Of `DynamicEpisode`, for a shop of that size."""

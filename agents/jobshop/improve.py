@@ -181,6 +181,7 @@ class ImproveWorld:
     name: ClassVar[str] = "job_shop_improve"
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
+    reference: ClassVar[str] = "tabu"
 
     prior: bool = True
     jobs: tuple[int, int] = (10, 10)

@@ -122,6 +122,7 @@ class ShopWorld:
     name: ClassVar[str] = "job_shop"
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
+    reference: ClassVar[str] = REFERENCE
 
     jobs: tuple[int, int] = (8, 15)
     machines: tuple[int, int] = (8, 15)

@@ -34,6 +34,7 @@ class RouterWorld:
     name: ClassVar[str] = "llm_router"
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
+    reference: ClassVar[str] = "lookahead"
 
     prior: str = "lookahead_hold"
     distribution: EpisodeDistribution = field(default_factory=EpisodeDistribution)

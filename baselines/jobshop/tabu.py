@@ -6,6 +6,7 @@ whose place critical paths and equals are drawn at random. Every neighbour is ev
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
@@ -45,6 +46,14 @@ class Improvement(NamedTuple):
     makespan: int
 
 
+Progress = Callable[[Improvement], None]
+"""Is told of the start and of every improvement at the moment it is found."""
+
+
+def silent(improvement: Improvement) -> None:
+    """The `Progress` that says nothing."""
+
+
 @dataclass(frozen=True)
 class TabuResult:
     """What a search found.
@@ -66,6 +75,7 @@ def tabu_search(
     steps: int = 5000,
     limit_s: float = float("inf"),
     start: Schedule | None = None,
+    progress: Progress = silent,
 ) -> TabuResult:
     """Search from a schedule, for so many steps or seconds.
 
@@ -80,6 +90,7 @@ def tabu_search(
         seed: of the choice between critical paths and between equals. With the same seed and no
             limit of time the result is the same.
         start: of the search; that of `insa` if None.
+        progress: is told what `TabuResult.trajectory` will have.
 
     Raises:
         ValueError: a limit is negative, operations have a choice of machines, or the start is of
@@ -91,12 +102,18 @@ def tabu_search(
         raise ValueError("start is a schedule of another job shop")
     begun = perf_counter()
     search = _Search(start or insa(shop), np.random.default_rng(seed))
-    trajectory = [Improvement(0, perf_counter() - begun, search.best)]
+    trajectory: list[Improvement] = []
+
+    def note(step: int) -> None:
+        trajectory.append(Improvement(step, perf_counter() - begun, search.best))
+        progress(trajectory[-1])
+
+    note(0)
     done = 0
     while done < steps and perf_counter() - begun < limit_s and search.step():
         done += 1
         if search.best < trajectory[-1].makespan:
-            trajectory.append(Improvement(done, perf_counter() - begun, search.best))
+            note(done)
     return TabuResult(Schedule.plain(shop, search.best_start), trajectory, done)
 
 

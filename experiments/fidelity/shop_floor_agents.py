@@ -10,10 +10,8 @@ import numpy as np
 from numpy.random import SeedSequence
 
 from makespan.agents.config import stream
-from makespan.agents.folder import load_agent
 from makespan.agents.jobshop.blocking import BlockingWorld, LearnedBlocking
 from makespan.agents.jobshop.dynamic import DynamicWorld, LearnedDispatcher
-from makespan.agents.shipped import folder_of
 from makespan.baselines.jobshop import blocking_rules, dynamic_rules
 from makespan.envs.core.contract import Policy, simulate
 from makespan.envs.jobshop.blocking.simulation import BlockingShop
@@ -37,20 +35,18 @@ def rows() -> Iterator[Row]:
         for name in blocking_rules.RULES
         for limit in LIMITS
     }
-    agent = load_agent(folder_of("blocking_job_shop"))
     yield _row(
         "8 to 16 jobs and machines without buffers, shutdowns of 0 to 20 %",
-        lambda: LearnedBlocking(agent.weights, agent.card.settings["prior"]),
+        LearnedBlocking.load,
         rules,
         _blocking,
     )
     rules = {
         name: lambda name=name: dynamic_rules.policy(name, 0) for name in dynamic_rules.POLICIES
     }
-    agent = load_agent(folder_of("dynamic_job_shop"))
     yield _row(
         "8 to 16 jobs and machines that are up 90 % of the time",
-        lambda: LearnedDispatcher(agent.weights, agent.card.settings["rule"]),
+        LearnedDispatcher.load,
         rules,
         _failing,
     )

@@ -20,7 +20,8 @@ class JobShopConfig:
             `tabu:5000` (so many swaps, by a trained agent and by tabu search), `cpsat:10s`,
             `random:128` (the best of so many random schedules), solvers by name, `FILE.py:FUNCTION`
             (which takes `seed` if it draws), or `rules` for all rules; `default`: the rules and one
-            or two of each of the others, as far as they are installed.
+            or two of each of the others, as far as they are installed; of these two groups only
+            what takes a choice of machines, where a job shop has one.
         seeds: number of seeds, or a comma list of them (`7,` for seed 7 alone), for policies that
             draw.
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from makespan.baselines.jobshop import RULES, dispatch
+from makespan.baselines.jobshop.flexible import FLEXIBLE_RULES, dispatch_flexible
 from makespan.baselines.jobshop.tabu import tabu_search
-from makespan.envs.core.contract import simulate
 from makespan.envs.core.registry import load
 from makespan.envs.jobshop.generation import Way, generate
 from makespan.envs.jobshop.improve.episode import first_schedule
 from makespan.envs.jobshop.improve.search import LocalSearch
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.experiments.configuration import split
+from makespan.experiments.jobshop.instances import Instance
 from makespan.experiments.own_function import own_function
 from makespan.traces.errors import unknown_name
 from makespan.traces.jobshop import JobShop
@@ -33,7 +34,7 @@ SOLVERS: Mapping[str, str] = {
     "insa": "makespan.baselines.jobshop.insertion:insa",
     "shifting_bottleneck": "makespan.baselines.jobshop.shifting:shifting_bottleneck",
 }
-"""Name -> "module:function" of a `Solver`; `--policy` knows what stands here."""
+"""Name -> "module:function" of a `Solver` of plain job shops; `--policy` knows what stands here."""
 
 WAYS: tuple[str, ...] = get_args(Way)
 
@@ -47,7 +48,7 @@ CPSAT = ("cpsat:1s", "cpsat:10s")
 """The time limits of `default`."""
 
 Report = Callable[[int], None]
-"""Is told the makespan of every better schedule at the moment it is found."""
+"""Is told the makespan of every better schedule at the moment it is found; the first, too."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Policy:
     label: str
     solve: Callable[[JobShop, int, Report], Schedule | None]
     draws: bool = True
-    flexible: bool = True
+    flexible: bool = False
 
 
 def resolve(names: str) -> dict[str, Policy]:
@@ -82,6 +83,24 @@ def resolve(names: str) -> dict[str, Policy]:
     return policies
 
 
+def for_instances(names: str, instances: Sequence[Instance]) -> tuple[dict[str, Policy], list[str]]:
+    """Those of `resolve` that can schedule all these, and the labels of the others.
+
+    Raises:
+        ValueError: as `resolve`; or one cannot that was named itself, not by a group such as
+            `default`.
+    """
+    policies = resolve(names)
+    flexible = [instance.name for instance in instances if instance.shop.is_flexible]
+    if not flexible:
+        return policies, []
+    unable = [label for label, policy in policies.items() if not policy.flexible]
+    for label in unable:
+        if label in split(names):
+            raise ValueError(f"{flexible[0]} has a choice of machines, and {label} takes none")
+    return {label: p for label, p in policies.items() if p.flexible}, unable
+
+
 def named(name: str) -> Policy:
     """The policy of a name.
 
@@ -95,7 +114,7 @@ def named(name: str) -> Policy:
         return PARAMETRIC[kind](name, argument)
     if ".py:" in name:
         function: Solver = own_function(name)
-        return _solver(name.rpartition(":")[2], function)
+        return _solver(name.rpartition(":")[2], function, flexible=True)
     if name not in SOLVERS:
         raise unknown_name("job-shop policy", name, [*RULES, *EXAMPLES, *SOLVERS])
     return _solver(name, load("job-shop policy", SOLVERS, name))
@@ -116,19 +135,24 @@ def _rule(name: str, rule: str, way: str) -> Policy:
     if way not in WAYS:
         raise unknown_name(f"way of making a schedule in {name}:", way, WAYS)
     known: Way = WAYS[WAYS.index(way)]  # pyright: ignore[reportAssignmentType]
-    return Policy(name, lambda shop, *_: dispatch(shop, rule, known), draws=False, flexible=False)
+    flexible = known == "nondelay" and rule in FLEXIBLE_RULES
+
+    def solve(shop: JobShop, *_: object) -> Schedule:
+        return dispatch_flexible(shop, rule) if shop.is_flexible else dispatch(shop, rule, known)
+
+    return Policy(name, solve, draws=False, flexible=flexible)
 
 
-def _solver(label: str, solve: Solver) -> Policy:
+def _solver(label: str, solve: Solver, flexible: bool = False) -> Policy:
     if "seed" in inspect.signature(solve).parameters:
-        return Policy(label, lambda shop, seed, _: solve(shop, seed=seed))
-    return Policy(label, lambda shop, *_: solve(shop), draws=False)
+        return Policy(label, lambda shop, seed, _: solve(shop, seed=seed), flexible=flexible)
+    return Policy(label, lambda shop, *_: solve(shop), draws=False, flexible=flexible)
 
 
 def _random(name: str, argument: str) -> Policy:
     if not re.fullmatch(r"[1-9]\d*", argument):
         raise ValueError(f"{name}: how many random schedules? Such as random:128")
-    return Policy(name, partial(_best_of, int(argument)), flexible=False)
+    return Policy(name, partial(_best_of, int(argument)))
 
 
 def _best_of(number: int, shop: JobShop, seed: int, report: Report) -> Schedule:
@@ -148,7 +172,7 @@ def _cpsat(name: str, argument: str) -> Policy:
         raise ValueError(f"{name}: for how long? Such as cpsat:10s")
     if find_spec("ortools") is None:
         raise ValueError(f'{name} takes OR-Tools: pip install "makespan[solve]"')
-    return Policy(name, partial(_best_within, float(argument[:-1])))
+    return Policy(name, partial(_best_within, float(argument[:-1])), flexible=True)
 
 
 def _best_within(limit_s: float, shop: JobShop, seed: int, report: Report) -> Schedule | None:
@@ -168,14 +192,14 @@ def _agent(name: str, argument: str) -> Policy:
         folder, samples = argument, ""
     agent = _load(folder or "job_shop")
     if not samples:
-        return Policy(name, lambda shop, *_: agent.schedule(shop), draws=False, flexible=False)
+        return Policy(name, lambda shop, *_: agent.schedule(shop), draws=False)
     if int(samples) == 0:
         raise ValueError(f"{name}: how many schedules? Such as agent:128")
 
     def best_of(shop: JobShop, seed: int, report: Report) -> Schedule:
         return agent.sample(shop, int(samples), seed).best
 
-    return Policy(name, best_of, flexible=False)
+    return Policy(name, best_of)
 
 
 def _load(folder: str) -> "ShopAgent":
@@ -191,9 +215,12 @@ def _tabu(name: str, argument: str) -> Policy:
         raise ValueError(f"{name}: how many steps? Such as tabu:5000")
 
     def search(shop: JobShop, seed: int, report: Report) -> Schedule:
-        return tabu_search(shop, seed, int(argument)).schedule
+        found = tabu_search(
+            shop, seed, int(argument), progress=lambda better: report(better.makespan)
+        )
+        return found.schedule
 
-    return Policy(name, search, flexible=False)
+    return Policy(name, search)
 
 
 def _improve(name: str, argument: str) -> Policy:
@@ -207,10 +234,15 @@ def _improve(name: str, argument: str) -> Policy:
 
     def search(shop: JobShop, seed: int, report: Report) -> Schedule:
         rng = np.random.default_rng(seed)
-        found = simulate(LocalSearch(first_schedule(shop), int(steps), rng), swaps)
-        return found.best.schedule
+        run = LocalSearch(first_schedule(shop), int(steps), rng)
+        report(run.begun)
+        while (decision := run.next_decision()) is not None:
+            run.decide(swaps(decision))
+            if run.best.makespan < decision.best:
+                report(run.best.makespan)
+        return run.best.schedule
 
-    return Policy(name, search, flexible=False)
+    return Policy(name, search)
 
 
 PARAMETRIC: Mapping[str, Callable[[str, str], Policy]] = {

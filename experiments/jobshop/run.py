@@ -25,8 +25,7 @@ from makespan.experiments.jobshop import report, results, table
 from makespan.experiments.jobshop.cell import WARM_UP, Cell, cell_name, measure, restored
 from makespan.experiments.jobshop.config import JobShopConfig
 from makespan.experiments.jobshop.instances import Instance, resolve
-from makespan.experiments.jobshop.policies import Policy
-from makespan.experiments.jobshop.policies import resolve as resolve_policies
+from makespan.experiments.jobshop.policies import Policy, for_instances
 from makespan.experiments.run_folder import RunFolder
 from makespan.experiments.watching import progress
 
@@ -109,15 +108,13 @@ def open_comparison(command: Command) -> Comparison:
             of the job shops, a folder in use.
         OSError: a file cannot be read, or the folder cannot be written to.
     """
-    chosen, instances = resolve_policies(command.run.policy), resolve(command.run.set)
-    for policy in chosen.values():
-        for instance in instances:
-            if instance.shop.is_flexible and not policy.flexible:
-                raise ValueError(
-                    f"{instance.name} has a choice of machines, and {policy.label} takes none"
-                )
+    instances = resolve(command.run.set)
+    chosen, left_out = for_instances(command.run.policy, instances)
     folder = RunFolder(run_path(command.out, command.name, command.run.default_name))
     folder.open(command.run, command.resume)
+    if left_out:
+        told = "left out, since they take no choice of machines:"
+        print(told, ", ".join(left_out), file=sys.stderr)
     return Comparison(command.run, instances, chosen, folder)
 
 

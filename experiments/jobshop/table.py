@@ -29,7 +29,8 @@ def headline(results: dict[str, Any]) -> str:
     """One line: how many job shops of which sizes."""
     instances = results["instances"]
     counts = [f"{sum(i['size'] == s for i in instances)} of {s}" for s in results["sizes"]]
-    return f"{len(instances)} job shops: {', '.join(counts)}"
+    noun = "job shop" if len(instances) == 1 else "job shops"
+    return f"{len(instances)} {noun}: {', '.join(counts)}"
 
 
 def legend(results: dict[str, Any], timing: dict[str, Any]) -> str:

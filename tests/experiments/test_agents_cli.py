@@ -1,12 +1,16 @@
 """`makespan agents`: the shipped agents, one's own, and broken ones, in a line each."""
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from makespan.agents.folder import CARD, load_agent
+from makespan.agents.folder import CARD, Agent, load_agent
+from makespan.agents.jobshop.dynamic import DynamicWorld
 from makespan.agents.shipped import AGENTS, folder_of
+from makespan.agents.world import WORLDS
+from makespan.envs.core.registry import load
 from makespan.experiments.agents_cli import main
 
 
@@ -29,6 +33,30 @@ def test_list_names_shipped_agents_and_those_in_a_folder(runs: str, capsys) -> N
     mine = next(line for line in lines if line.startswith("mine "))
     assert "llm_router" in mine
     assert not any("no-agent" in line for line in lines)
+
+
+def test_scores_are_relative_to_what_their_world_names(runs: str, capsys) -> None:
+    router = load_agent(folder_of("agent"))
+    settings = asdict(DynamicWorld(rule="atc", jobs=(8, 9)))
+    card = replace(router.card, world="dynamic_job_shop", settings=settings)
+    Agent(replace(card, results={"test": {"mean": 0.9}}), router.weights).save(Path("dynamic"))
+    unknown = replace(card, results=router.card.results, settings={"rul": "atc"})
+    Agent(unknown, router.weights).save(Path("unknown"))
+    assert main(["list", runs]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = {line.split()[0]: line for line in lines}
+    assert row["agent"].rstrip().endswith("of lookahead")
+    assert row["guided_dqn"].rstrip().endswith("of round_robin")
+    assert row["job_shop"].rstrip().endswith("of tail_p")
+    assert row["blocking_job_shop"].rstrip().endswith("of blk_tail_p")
+    assert row["dynamic"].rstrip().endswith("0.900 of atc")
+    assert "unknown setting 'rul'" in row["unknown"]
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_what_a_world_is_evaluated_against_can_be_imitated(name: str) -> None:
+    world = load("world", WORLDS, name)()
+    assert callable(world.teacher(world.reference))
 
 
 def test_a_damaged_card_does_not_hide_the_others(runs: str, capsys) -> None:

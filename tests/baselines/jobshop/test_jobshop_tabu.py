@@ -96,6 +96,21 @@ def test_without_steps_or_time_there_is_the_start():
         assert [improvement[::2] for improvement in result.trajectory] == [(0, start.makespan)]
 
 
+def test_progress_is_told_of_each_improvement_when_it_is_found():
+    shop, told = benchmark("ft06"), []
+    result = tabu_search(shop, steps=200, start=dispatch(shop, "spt"), progress=told.append)
+    assert told == result.trajectory
+    assert len(told) > 2
+
+    def stop(improvement):
+        if improvement.step:
+            raise KeyboardInterrupt(improvement)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        tabu_search(shop, steps=200, start=dispatch(shop, "spt"), progress=stop)
+    assert stopped.value.args[0][::2] == told[1][::2]
+
+
 def test_bad_input_is_named():
     shop = benchmark("ft06")
     with pytest.raises(ValueError, match="must not be negative: -1 and"):

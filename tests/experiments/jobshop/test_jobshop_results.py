@@ -106,6 +106,18 @@ def test_durations_have_the_unit_that_suits(seconds, text):
     assert table.duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("instances", "line"),
+    [
+        ([one_operation("a")], "1 job shop: 1 of 1x1"),
+        ([one_operation("a"), one_operation("b", 2)], "2 job shops: 1 of 1x1, 1 of 1x2"),
+    ],
+)
+def test_the_heading_counts_the_job_shops(instances, line):
+    cells = [cell("p", instance, 10) for instance in instances]
+    assert table.headline(results.collect(JobShopConfig(), instances, cells)) == line
+
+
 def test_percentages():
     assert table.percent({"mean": 0.123, "low": 0.1, "high": 0.146}) == "12.3 \u00b12.3"
     assert table.percent({"mean": 0.123, "low": np.nan, "high": np.nan}) == "12.3"

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from makespan.baselines.jobshop import dispatch
+from makespan.baselines.jobshop.insertion import insa
+from makespan.envs.jobshop.improve.episode import first_schedule
 from makespan.experiments import run
 from makespan.experiments.jobshop import instances, policies
 from makespan.experiments.jobshop import run as jobshop_run
@@ -159,9 +161,12 @@ def test_interrupted_before_any_policy_finished(monkeypatch, capsys):
         (["--seeds", "one"], "--seeds takes"),
         (["--name", "a/b"], "--name must be the name of a folder"),
         (["--config", "router.toml"], "env must be one of job_shop"),
-        (
-            ["--set", "flexible.fjs", "--policy", "spt"],
-            "has a choice of machines, and spt",
+        *(
+            (
+                ["--set", "flexible.fjs", "--policy", f"default,{policy}"],
+                f"flexible has a choice of machines, and {policy} takes none",
+            )
+            for policy in ("spt:active", "tail_p_wait", "insa", "tabu:9", "agent", "random:8")
         ),
     ],
 )
@@ -223,13 +228,47 @@ def test_gaps_of_a_file_are_to_the_best_of_the_run(capsys):
     assert (best["makespan"]["mine"], best["gap"]["mean"], best["at_best_known"]) == ([7], 0.0, 1)
 
 
+FLEXIBLE = "2 2 2\n1 2 1 5 2 4\n1 2 1 5 2 4\n"
+"""Either job takes 5 on machine 0 and 4 on machine 1."""
+
+
+def test_of_a_group_only_what_takes_a_choice_of_machines_is_run(capsys):
+    Path("flexible.fjs").write_text(FLEXIBLE, encoding="utf-8")
+    arguments = ["--set", "ft06,flexible.fjs", "--policy", "rules,spt,mine.py:own"]
+    Path("mine.py").write_text(
+        "from makespan.baselines.jobshop.flexible import dispatch_flexible\n"
+        "def own(shop):\n"
+        "    return dispatch_flexible(shop, 'mor')\n",
+        encoding="utf-8",
+    )
+    assert run.main(["--env", "job_shop", *arguments, "--name", "flexible"]) == 0
+    told = "left out, since they take no choice of machines: mor_spt, tail_p_wait\n"
+    assert capsys.readouterr().err == told
+    found = {p["policy"]: p["makespan"] for p in results_of("flexible")["policies"]}
+    assert set(found) == {*policies.FLEXIBLE_RULES, "own"}
+    # Machine 0 takes one of the two without delay.
+    assert all(makespan["flexible"] == [5] for makespan in found.values())
+    assert found["mwkr"]["ft06"] == [61]
+    log = pq.read_table("runs/flexible/log.parquet").to_pandas()
+    mine = log[(log["instance"] == "flexible") & (log["policy"] == "spt")]
+    assert sorted(mine["machine"]) == [0, 1]
+
+
+def test_the_default_policies_schedule_a_choice_of_machines():
+    Path("flexible.fjs").write_text(FLEXIBLE, encoding="utf-8")
+    chosen, left_out = policies.for_instances("default", instances.resolve("flexible.fjs"))
+    assert list(chosen) == [*policies.FLEXIBLE_RULES, "cpsat:1s", "cpsat:10s"]
+    assert left_out[2:] == [*policies.SOLVERS, "tabu:1000", "improve:500", "agent", "agent:128"]
+    assert policies.for_instances("default", instances.resolve("ft06"))[1] == []
+
+
 # CP-SAT.
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ortools")
 
 
 def test_cpsat_finds_optima_also_with_a_choice_of_machines():
-    Path("flexible.fjs").write_text("2 2 2\n1 2 1 5 2 4\n1 2 1 5 2 4\n", encoding="utf-8")
+    Path("flexible.fjs").write_text(FLEXIBLE, encoding="utf-8")
     arguments = ["--set", "ft06,flexible.fjs", "--policy", "cpsat:5s", "--name", "optima"]
     assert run.main(["--env", "job_shop", *arguments]) == 0
     (policy,) = results_of("optima")["policies"]
@@ -335,6 +374,18 @@ def test_the_agent_that_swaps_gains_by_more_swaps():
         schedule.validate()
         makespans.append(schedule.makespan)
     assert makespans[0] > makespans[1] == makespans[2]
+
+
+@pytest.mark.parametrize("name", ["tabu:60", "improve:60"])
+def test_searches_tell_of_every_better_schedule(name):
+    told: list[int] = []
+    schedule = policies.named(name).solve(benchmark("la21"), 0, told.append)
+    assert schedule is not None
+    assert len(told) > 2
+    assert told == sorted(set(told), reverse=True)
+    assert told[-1] == schedule.makespan
+    start = insa if name == "tabu:60" else first_schedule
+    assert told[0] == start(benchmark("la21")).makespan
 
 
 def test_the_best_of_more_random_schedules_is_no_longer():
