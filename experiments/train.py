@@ -83,9 +83,11 @@ def parse(argv: Sequence[str]) -> Command:
     """
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--resume", type=Path)
-    peek.add_argument("--env", default="llm_router")
+    peek.add_argument("--env")
     known = peek.parse_known_args(argv)[0]
-    default = settings_of(known.resume) if known.resume else _defaults(known.env)
+    default = settings_of(known.resume) if known.resume else _defaults(known.env or "llm_router")
+    if known.env not in (None, default.env):
+        raise ValueError(f"--env {known.env}: the run that is resumed is of {default.env}")
     kind = Command[type(default.world)]  # type: ignore[misc]
     return tyro.cli(kind, args=list(argv), default=default, prog="makespan train")
 

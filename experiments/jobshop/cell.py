@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import numpy as np
 
@@ -89,5 +90,5 @@ def restored(policy: str, instance: Instance, seed: int, arrays: dict[str, np.nd
 
 
 def cell_name(policy: str, instance: Instance, seed: int) -> str:
-    """Of the cell's file; not every system has colons in names."""
-    return f"{policy.replace(':', '_')}-{instance.name}-{seed}"
+    """Of the cell's file, of no other one, and a name on every system."""
+    return "-".join(quote(part, safe="") for part in (policy, instance.name, str(seed)))

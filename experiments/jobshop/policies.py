@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from makespan.baselines.jobshop import RULES, dispatch
 from makespan.baselines.jobshop.flexible import FLEXIBLE_RULES, dispatch_flexible
 from makespan.baselines.jobshop.tabu import tabu_search
 from makespan.envs.core.registry import load
-from makespan.envs.jobshop.generation import Way, generate
+from makespan.envs.jobshop.generation import WAYS, generate
 from makespan.envs.jobshop.improve.episode import first_schedule
 from makespan.envs.jobshop.improve.search import LocalSearch
 from makespan.envs.jobshop.schedule import Schedule
@@ -35,8 +35,6 @@ SOLVERS: Mapping[str, str] = {
     "shifting_bottleneck": "makespan.baselines.jobshop.shifting:shifting_bottleneck",
 }
 """Name -> "module:function" of a `Solver` of plain job shops; `--policy` knows what stands here."""
-
-WAYS: tuple[str, ...] = get_args(Way)
 
 AGENTS = ("agent", "agent:128")
 """Those of `default`, where there is torch: greedy, and the best of so many schedules."""
@@ -72,7 +70,7 @@ def resolve(names: str) -> dict[str, Policy]:
     """Label -> policy for every name of a comma list; see `JobShopConfig.policy`.
 
     Raises:
-        ValueError: a name is unknown, an argument is wrong, or OR-Tools is not installed.
+        ValueError: a name is unknown, an argument is wrong, or what it takes is not installed.
     """
     policies: dict[str, Policy] = {}
     for name in _expanded(names):
@@ -123,7 +121,7 @@ def named(name: str) -> Policy:
 def _expanded(names: str) -> list[str]:
     """The names, each once, groups replaced by their members."""
     cpsat = CPSAT if find_spec("ortools") else ()
-    agents = AGENTS if find_spec("torch") else ()
+    agents = AGENTS if can_load_agents() else ()
     groups = {
         "rules": tuple(RULES),
         "default": (*RULES, *SOLVERS, *SEARCHES, *agents, *cpsat),
@@ -134,7 +132,7 @@ def _expanded(names: str) -> list[str]:
 def _rule(name: str, rule: str, way: str) -> Policy:
     if way not in WAYS:
         raise unknown_name(f"way of making a schedule in {name}:", way, WAYS)
-    known: Way = WAYS[WAYS.index(way)]  # pyright: ignore[reportAssignmentType]
+    known = next(one for one in WAYS if one == way)
     flexible = known == "nondelay" and rule in FLEXIBLE_RULES
 
     def solve(shop: JobShop, *_: object) -> Schedule:
@@ -202,8 +200,13 @@ def _agent(name: str, argument: str) -> Policy:
     return Policy(name, best_of)
 
 
+def can_load_agents() -> bool:
+    """Whether there is what agents that look at a shop by torch take."""
+    return all(find_spec(module) for module in ("torch", "torch_geometric"))
+
+
 def _load(folder: str) -> "ShopAgent":
-    if find_spec("torch") is None:
+    if not can_load_agents():
         raise ValueError('an agent takes torch: pip install torch==2.13.0 "makespan[agents]"')
     from makespan.agents.jobshop.agent import ShopAgent
 

@@ -106,9 +106,16 @@ def references(instances: Sequence[Instance], cells: Sequence[Cell]) -> dict[str
     return {i.name: i.known.upper if i.known else _least(found.get(i.name, [])) for i in instances}
 
 
+def gap_to(best: float, makespan: np.ndarray) -> np.ndarray:
+    """As shares; in units of time where nothing takes any."""
+    return (makespan - best) / (best or 1)
+
+
 def gap_over_time(cells: Sequence[Cell], best: Mapping[str, float]) -> dict[str, list[float]]:
     """Mean gap of the best schedules so far, from the moment at which all cells have one."""
-    curves = [(cell.curve[:, 0], cell.curve[:, 1] / best[cell.instance.name] - 1) for cell in cells]
+    curves = [
+        (cell.curve[:, 0], gap_to(best[cell.instance.name], cell.curve[:, 1])) for cell in cells
+    ]
     if not all(len(seconds) for seconds, _ in curves):
         return {"seconds": [], "gap": []}
     first = max(max(seconds[0] for seconds, _ in curves), 1e-6)
@@ -152,7 +159,7 @@ def _gaps(
 ) -> np.ndarray:
     """float64 (instances, seeds), as a share; one column for what draws nothing."""
     found = _makespans(cells)
-    return np.array([np.array(found[i.name]) / best[i.name] - 1 for i in instances])
+    return np.array([gap_to(best[i.name], np.array(found[i.name])) for i in instances])
 
 
 def _makespans(cells: Sequence[Cell]) -> dict[str, list[float]]:

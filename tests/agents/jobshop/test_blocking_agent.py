@@ -122,6 +122,7 @@ def test_makespan_train_knows_the_world(tmp_path: Path):
         BlockingWorld(jobs=(3, 4), machines=(2, 3)),
     )
     assert main(["--resume", str(folder)]) == 0
+    assert main(["--resume", str(folder), "--env", "job_shop"]) == 2
 
 
 def test_the_router_is_what_is_trained_by_default():

@@ -328,11 +328,32 @@ def test_the_default_policies_have_only_what_is_installed(monkeypatch):
     labels = list(policies.resolve("default"))
     found = [*policies.RULES, *policies.SOLVERS, "tabu:1000", "improve:500"]
     assert labels == [*found, "agent", "agent:128", "cpsat:1s", "cpsat:10s"]
+    monkeypatch.setattr(policies, "find_spec", lambda name: name != "torch_geometric" or None)
+    assert list(policies.resolve("default")) == [*found, "cpsat:1s", "cpsat:10s"]
     monkeypatch.setattr(policies, "find_spec", lambda name: None)
     assert list(policies.resolve("default,spt")) == found
     for name in ("cpsat:1s", "agent"):
         with pytest.raises(ValueError, match="pip install"):
             policies.resolve(name)
+
+
+def test_policies_whose_names_are_alike_are_told_apart():
+    Path("mine.py").write_text(OWN.replace("in_a_row", "spt_active"), encoding="utf-8")
+    names = "spt:active,mine.py:spt_active"
+    assert (
+        run.main(["--env", "job_shop", "--set", "ft06", "--policy", names, "--name", "both"]) == 0
+    )
+    found = {p["policy"]: p["makespan"]["ft06"] for p in results_of("both")["policies"]}
+    shop = benchmark("ft06")
+    assert found["spt:active"] == [dispatch(shop, "spt", "active").makespan]
+    assert found["spt_active"] == [shop.duration.sum()]
+
+
+def test_where_nothing_takes_time_there_is_no_gap(capsys):
+    Path("idle.txt").write_text("2 1\n0 0\n0 0\n", encoding="utf-8")
+    arguments = ["--env", "job_shop", "--set", "idle.txt", "--policy", "spt,random:4"]
+    assert run.main([*arguments, "--name", "idle"]) == 0
+    assert [p["gap"]["mean"] for p in results_of("idle")["policies"]] == [0, 0]
 
 
 def test_solvers_are_found_by_name(monkeypatch, tmp_path):
