@@ -13,10 +13,11 @@ from makespan.baselines.jobshop.tardiness import optimal, tardiness
 from makespan.experiments.fidelity.row import Missing, Row
 from makespan.experiments.fidelity.sources import Sources
 from makespan.traces.jobshop import BENCHMARKS, JobShop, benchmark
+from makespan.traces.jobshop.benchmarks import BOUNDS_DATE
 from makespan.traces.jobshop.project import Project
 from makespan.traces.jobshop.tardiness import RANGES, TIGHTNESS, jobs_with_due_dates
 
-LITERATURE = "bounds of ScheduleOpt/benchmarks, 2026-08"
+LITERATURE = f"bounds of ScheduleOpt/benchmarks, {BOUNDS_DATE[:7]}"
 LITERATURE_BLOCKING = "ScheduleOpt/optalcp-benchmarks: proved by OptalCP and CP Optimizer"
 
 WHAT = "optimum that CP-SAT proves"

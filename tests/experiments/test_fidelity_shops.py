@@ -19,7 +19,7 @@ from makespan.experiments.fidelity import (
 )
 from makespan.experiments.fidelity.row import Missing, Row
 from makespan.experiments.fidelity.sources import Sources
-from makespan.traces.jobshop import benchmark
+from makespan.traces.jobshop import BENCHMARKS, benchmark
 
 
 @pytest.mark.slow_in_python
@@ -90,6 +90,14 @@ def test_a_job_shop_as_a_project_has_the_same_schedules(name: str):
         earlier[task] -= 1  # it waited for its job or its machine
         with pytest.raises(ValueError, match=f"task {task}|resource {shop.machine[task]}"):
             ProjectSchedule(project, earlier).validate()
+
+
+def test_the_optima_are_those_that_are_known():
+    for proof in (*proofs.QUICK, *proofs.LONG):
+        known = BENCHMARKS[proof.name]
+        bounds = known.blocking if proof.kind == proofs.BLOCKING else known
+        assert bounds is not None
+        assert (bounds.upper, bounds.is_solved) == (proof.optimum, True)
 
 
 def test_an_optimum_of_projects_that_is_wrong_does_not_pass():
