@@ -5,10 +5,11 @@ takes: the feasibility curve is the share of projects that are done so, over the
 of precedences), and WAUC the area under it in which a level weighs what its number is. That weight
 is this project's reading of "weighted", and the projects are its own
 (`makespan.traces.jobshop.layered`), so figures of language models are not comparable.
-`table` and `figure` show all curves:
+`figure` shows all curves, `curve_table` some of them, and `table` the areas:
 
->>> from makespan.experiments.fidelity.constraint_bench import figure, table
+>>> from makespan.experiments.fidelity.constraint_bench import curve_table, figure, table
 >>> print(table())  # doctest: +SKIP
+>>> print(curve_table("everything"))  # doctest: +SKIP
 >>> figure().savefig("curves.png")  # doctest: +SKIP
 """
 
@@ -55,6 +56,16 @@ SOLVER, HIDDEN = "CP-SAT", "hidden schedule"
 
 Z = 1.96
 """Half the width of a 95 % interval, in standard errors of a mean."""
+
+IN_TABLE = (
+    SOLVER,
+    "lft, parallel",
+    "lst, parallel",
+    "lft, serial",
+    "slk, parallel",
+    "spt, parallel",
+)
+"""By whom are the curves of `curve_table`."""
 
 SOURCE = "arXiv 2508.15204, on this project's own instances"
 
@@ -182,6 +193,15 @@ def table() -> str:
         lines.append(
             f"| {by} | {' | '.join(f'{mean:.3f} +- {half:.3f}' for mean, half in cells)} |"
         )
+    return "\n".join(lines)
+
+
+def curve_table(axes: str) -> str:
+    """How many projects of each level are done, by those of `IN_TABLE`, as Markdown."""
+    lines = [f"| | {' | '.join(map(str, LEVELS))} |", f"|---|{'---:|' * len(LEVELS)}"]
+    for by in filter(curves(axes).__contains__, IN_TABLE):
+        done = np.nansum(curves(axes)[by], axis=0).astype(int)
+        lines.append(f"| {by} | {' | '.join(map(str, done))} |")
     return "\n".join(lines)
 
 

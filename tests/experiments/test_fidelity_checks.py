@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from makespan.experiments.fidelity import jobshop, llm, published, queueing, recorded_run, table
+from makespan.experiments.fidelity import (
+    constraint_bench,
+    jobshop,
+    llm,
+    published,
+    queueing,
+    recorded_run,
+    table,
+)
 from makespan.experiments.fidelity.row import Missing, Row
 from makespan.experiments.fidelity.scheduler import checks
 from makespan.experiments.fidelity.sources import Sources
@@ -76,6 +84,12 @@ def test_the_readme_shows_every_check_and_nothing_else():
 def test_the_readme_shows_nothing_that_failed_or_was_not_run():
     verdicts = {line.rsplit(" | ", 1)[1] for line in readme_lines()[2:]}
     assert verdicts <= {"yes |", "no aim |"}
+
+
+def test_the_document_shows_the_feasibility_curves():
+    pytest.importorskip("ortools")
+    shown = (ROOT / "docs" / "jobshop.md").read_text()
+    assert constraint_bench.curve_table("everything") in shown
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -9,7 +9,9 @@ from makespan.experiments.fidelity import constraint_bench
 from makespan.experiments.fidelity.constraint_bench import (
     AXES,
     HIDDEN,
+    IN_TABLE,
     SOLVER,
+    curve_table,
     curves,
     figure,
     mean_and_half_width,
@@ -24,6 +26,8 @@ from makespan.experiments.fidelity.sources import Sources
 
 @pytest.fixture(autouse=True)
 def few_projects(monkeypatch: pytest.MonkeyPatch):
+    projects.cache_clear()
+    curves.cache_clear()
     monkeypatch.setattr(constraint_bench, "PROJECTS", 3)
     monkeypatch.setattr(constraint_bench, "LEVELS", (5, 20))
     yield
@@ -53,6 +57,16 @@ def test_rows_pass_and_are_shown():
     panel = figure().axes[-1]
     assert panel.get_title() == "everything"
     assert len(panel.get_lines()) == 12 + 1
+
+
+def test_the_table_of_curves_counts_what_is_done(monkeypatch: pytest.MonkeyPatch):
+    outcomes = {by: np.array([[0, 1], [1, 1], [np.nan, 1]]) for by in (*IN_TABLE, HIDDEN)}
+    monkeypatch.setattr(constraint_bench, "curves", lambda _: outcomes)
+    lines = curve_table("everything").splitlines()
+    assert lines[0] == "| | 5 | 20 |"
+    assert lines[2:] == [f"| {by} | 1 | 3 |" for by in IN_TABLE]
+    monkeypatch.setattr(constraint_bench, "curves", lambda _: {"lft, serial": outcomes[SOLVER]})
+    assert curve_table("everything").splitlines()[2:] == ["| lft, serial | 1 | 3 |"]
 
 
 def test_a_hidden_schedule_that_is_none_fails(monkeypatch: pytest.MonkeyPatch):

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from makespan.baselines.jobshop import dynamic_rules
+from makespan.baselines.jobshop import dispatch, dynamic_rules, tardiness
 from makespan.baselines.jobshop.improvement import RandomSwap
+from makespan.envs.jobshop.projects import ProjectSchedule
 from makespan.experiments.fidelity import (
     command,
     improve_agent,
@@ -18,6 +19,7 @@ from makespan.experiments.fidelity import (
 )
 from makespan.experiments.fidelity.row import Missing, Row
 from makespan.experiments.fidelity.sources import Sources
+from makespan.traces.jobshop import BENCHMARKS, benchmark
 
 
 @pytest.mark.slow_in_python
@@ -68,12 +70,57 @@ def test_an_agent_that_is_a_rule_is_no_worse_than_itself_and_a_worse_one_fails(m
     assert row.passed is False
 
 
-@pytest.mark.parametrize("proof", proofs.QUICK, ids=lambda proof: proof.name)
+@pytest.mark.parametrize("proof", proofs.QUICK, ids=lambda proof: f"{proof.name}, {proof.kind}")
 def test_what_is_not_proved_in_time_does_not_pass(proof):
     row = proofs._row(dataclasses.replace(proof, limit_s=1e-3))
     assert isinstance(row, Row)
     assert math.isnan(row.ours)
     assert row.passed is False
+
+
+@pytest.mark.parametrize("name", ["ft06", "la01"])
+def test_a_job_shop_as_a_project_has_the_same_schedules(name: str):
+    shop = benchmark(name)
+    project, schedule = proofs.as_project(shop), dispatch(shop, "tail_p", "nondelay")
+    same = ProjectSchedule(project, schedule.start)
+    same.validate()
+    assert same.makespan == schedule.makespan
+    for task in np.flatnonzero(schedule.start):
+        earlier = schedule.start.copy()
+        earlier[task] -= 1  # it waited for its job or its machine
+        with pytest.raises(ValueError, match=f"task {task}|resource {shop.machine[task]}"):
+            ProjectSchedule(project, earlier).validate()
+
+
+def test_the_optima_are_those_that_are_known():
+    for proof in (*proofs.QUICK, *proofs.LONG):
+        known = BENCHMARKS[proof.name]
+        bounds = known.blocking if proof.kind == proofs.BLOCKING else known
+        assert bounds is not None
+        assert (bounds.upper, bounds.is_solved) == (proof.optimum, True)
+
+
+def test_an_optimum_of_projects_that_is_wrong_does_not_pass():
+    project = next(proof for proof in proofs.QUICK if proof.kind == proofs.PROJECT)
+    row = proofs._row(dataclasses.replace(project, optimum=project.optimum - 1))
+    assert isinstance(row, Row)
+    assert row.passed is False
+
+
+def test_tardiness_that_is_not_proved_or_not_the_least_is_not_counted(monkeypatch):
+    monkeypatch.setattr(proofs, "RANGES", (0.4,))
+    fair = proofs._least_tardiness()
+    assert isinstance(fair, Row)
+    assert (fair.reference, fair.ours, fair.passed) == (4, 4, True)
+    with monkeypatch.context() as patch:
+        patch.setattr(proofs, "optimal", tardiness.edd)
+        row = proofs._least_tardiness()
+    assert isinstance(row, Row)
+    assert row.passed is False
+    monkeypatch.setattr(proofs, "LATE_LIMIT_S", 1e-3)
+    row = proofs._least_tardiness()
+    assert isinstance(row, Row)
+    assert (row.ours, row.passed) == (0, False)
 
 
 def test_the_long_rows_are_made_only_if_asked_for(monkeypatch):

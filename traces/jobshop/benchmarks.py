@@ -7,7 +7,10 @@ and Vaccari 1992) and yn (Yamada and Nakano 1992). Their numbers were the same i
 github.com/ScheduleOpt/benchmarks and github.com/tamy0612/JSPLIB.
 
 `data/benchmarks.csv` has sizes, seeds, and the bounds that the first of these knew on
-`BOUNDS_DATE`. Lists that packages ship are older and worse in dozens of places.
+`BOUNDS_DATE`. Lists that packages ship are older and worse in dozens of places. `data/blocking.csv`
+has bounds of the same shops without buffers, where jobs may swap: what CP Optimizer and OptalCP
+reached in 30 minutes each, until `BLOCKING_DATE`, of all but `dmu`. The first line of both files is
+their date and source.
 """
 
 import csv
@@ -16,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +27,6 @@ from makespan.traces.errors import unknown_name
 from makespan.traces.jobshop.instance import JobShop
 
 DATA = Path(__file__).parent / "data"
-
-BOUNDS_DATE = "2026-08-19"
-BOUNDS_SOURCE = "github.com/ScheduleOpt/benchmarks, jobshop/solutions/bks.json, commit 79f0edc"
 
 MODULUS, FACTOR = 2**31 - 1, 16807
 """Of the random numbers of both generators (Bratley, Fox and Schrage 1983)."""
@@ -38,50 +39,81 @@ FROM_TWO_SETS = 41
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """A published instance, and what is known of it.
+class Bounds:
+    """What is known of the shortest schedule of an instance.
 
     Attributes:
-        name: such as `ta01`.
-        jobs, machines: its size.
-        seeds: that it is made from; empty if it is listed.
-        lower, upper: no schedule is shorter; one is so long.
+        lower: no schedule is shorter.
+        upper: the best known one.
+        is_solved: whether that is proved to be the best.
     """
 
-    name: str
-    jobs: int
-    machines: int
-    seeds: tuple[int, ...]
     lower: int
     upper: int
-
-    @property
-    def family(self) -> str:
-        """Letters of the name."""
-        return self.name.rstrip("0123456789")
-
-    @property
-    def is_solved(self) -> bool:
-        """Whether the best known schedule is proved to be the best."""
-        return self.lower == self.upper
+    is_solved: bool
 
     def gap(self, makespan: float) -> float:
         """How much longer than the best known, as a share of it."""
         return makespan / self.upper - 1
 
 
+@dataclass(frozen=True)
+class Benchmark(Bounds):
+    """A published instance, and what is known of it.
+
+    Attributes:
+        name: such as `ta01`.
+        jobs, machines: its size.
+        seeds: that it is made from; empty if it is listed.
+        blocking: bounds without buffers, where jobs may swap; None where there are none.
+    """
+
+    name: str
+    jobs: int
+    machines: int
+    seeds: tuple[int, ...]
+    blocking: Bounds | None
+
+    @property
+    def family(self) -> str:
+        """Letters of the name."""
+        return self.name.rstrip("0123456789")
+
+
+Rows = list[dict[str, str]]
+
+
+def _read(file: str) -> tuple[str, str, Rows]:
+    """Date and source of a file of bounds, and its rows."""
+    first, *lines = (DATA / file).read_text(encoding="utf-8").splitlines()
+    date, source = first.removeprefix("# ").split(", ", 1)
+    return date, source, list(csv.DictReader(lines))
+
+
+BOUNDS_DATE, BOUNDS_SOURCE, _BENCHMARKS = _read("benchmarks.csv")
+BLOCKING_DATE, BLOCKING_SOURCE, _BLOCKING = _read("blocking.csv")
+
+
 def _benchmarks() -> Iterator[Benchmark]:
-    with (DATA / "benchmarks.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            seeds = tuple(int(row[name]) for name in ("seed", "machine_seed") if row[name])
-            yield Benchmark(
-                name=row["name"],
-                jobs=int(row["jobs"]),
-                machines=int(row["machines"]),
-                seeds=seeds,
-                lower=int(row["lower"]),
-                upper=int(row["upper"]),
-            )
+    blocking = {row["name"]: Bounds(**_bounds(row)) for row in _BLOCKING}
+    for row in _BENCHMARKS:
+        yield Benchmark(
+            **_bounds(row),
+            name=row["name"],
+            jobs=int(row["jobs"]),
+            machines=int(row["machines"]),
+            seeds=tuple(int(row[name]) for name in ("seed", "machine_seed") if row[name]),
+            blocking=blocking.get(row["name"]),
+        )
+
+
+def _bounds(row: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of `Bounds`."""
+    return {
+        "lower": int(row["lower"]),
+        "upper": int(row["best_known"]),
+        "is_solved": row["optimal"] == "1",
+    }
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {b.name: b for b in _benchmarks()}

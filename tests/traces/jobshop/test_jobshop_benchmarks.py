@@ -1,10 +1,18 @@
 """The published instances, and what is known of them."""
 
+import datetime
 import hashlib
 
 import pytest
 
 from makespan.traces.jobshop import BENCHMARKS, benchmark
+from makespan.traces.jobshop.benchmarks import (
+    BLOCKING_DATE,
+    BLOCKING_SOURCE,
+    BOUNDS_DATE,
+    BOUNDS_SOURCE,
+    Bounds,
+)
 
 SIZES = {"ft": 3, "la": 40, "abz": 5, "orb": 10, "swv": 20, "yn": 4, "ta": 80, "dmu": 80}
 
@@ -78,6 +86,48 @@ def test_bounds_are_those_of_the_date():
     assert not BENCHMARKS["ta32"].is_solved
     assert sum(b.is_solved for b in BENCHMARKS.values()) == 182
     assert sum(b.is_solved for b in BENCHMARKS.values() if b.family == "ta") == 68
+
+
+def test_the_files_say_from_when_and_where_they_are():
+    for date, source in ((BOUNDS_DATE, BOUNDS_SOURCE), (BLOCKING_DATE, BLOCKING_SOURCE)):
+        assert datetime.date.fromisoformat(date) < datetime.date(2027, 1, 1)
+        assert source.startswith("github.com/ScheduleOpt/")
+    assert BOUNDS_DATE == "2026-08-19"
+
+
+def test_what_is_flagged_as_optimal_is_what_no_schedule_can_beat():
+    for known in BENCHMARKS.values():
+        for bounds in filter(None, (known, known.blocking)):
+            assert bounds.lower <= bounds.upper
+            assert bounds.is_solved == (bounds.lower == bounds.upper)
+
+
+def test_without_buffers_no_shop_is_done_earlier():
+    pairs = [(known.lower, known.blocking) for known in BENCHMARKS.values()]
+    both = [(lower, blocking.upper) for lower, blocking in pairs if blocking]
+    assert len(both) == 162
+    assert all(lower < upper for lower, upper in both)
+    assert {b.family for b in BENCHMARKS.values() if not b.blocking} == {"dmu"}
+
+
+def test_bounds_without_buffers():
+    def of(name: str) -> tuple[int, bool]:
+        bounds = BENCHMARKS[name].blocking
+        assert bounds is not None
+        return bounds.upper, bounds.is_solved
+
+    assert [of(name) for name in ("ft06", "la01", "la02", "la03")] == [
+        (63, True),
+        (793, True),
+        (793, True),
+        (715, True),
+    ]
+    assert of("ta01") == (1669, False)
+    assert BENCHMARKS["la16"].blocking == Bounds(1060, 1060, True)
+    to_10x10 = [b for b in BENCHMARKS.values() if b.jobs * b.machines <= 100 and b.jobs <= 10]
+    assert all(b.blocking and b.blocking.is_solved for b in to_10x10)
+    assert BENCHMARKS["ta01"].gap(1231 * 1.1) == pytest.approx(0.1)
+    assert Bounds(1, 2, False).gap(3) == 0.5
 
 
 def test_a_gap_is_a_share_of_the_best_known():
