@@ -12,7 +12,8 @@ import numpy as np
 
 from makespan.baselines.jobshop import RULES, dispatch
 from makespan.baselines.jobshop.flexible import FLEXIBLE_RULES, dispatch_flexible
-from makespan.baselines.jobshop.tabu import tabu_search
+from makespan.baselines.jobshop.relinking import path_relinking
+from makespan.baselines.jobshop.tabu import TabuResult, tabu_search
 from makespan.envs.core.registry import load
 from makespan.envs.jobshop.generation import WAYS, generate
 from makespan.envs.jobshop.improve.episode import first_schedule
@@ -213,14 +214,13 @@ def _load(folder: str) -> "ShopAgent":
     return ShopAgent.load(folder)
 
 
-def _tabu(name: str, argument: str) -> Policy:
+def _search(function: Callable[..., TabuResult], name: str, argument: str) -> Policy:
+    """Tabu search, or path relinking."""
     if not re.fullmatch(r"[1-9]\d*", argument):
-        raise ValueError(f"{name}: how many steps? Such as tabu:5000")
+        raise ValueError(f"{name}: how many swaps? Such as tabu:5000 or relinking:100000")
 
     def search(shop: JobShop, seed: int, report: Report) -> Schedule:
-        found = tabu_search(
-            shop, seed, int(argument), progress=lambda better: report(better.makespan)
-        )
+        found = function(shop, seed, int(argument), progress=lambda better: report(better.makespan))
         return found.schedule
 
     return Policy(name, search)
@@ -253,9 +253,18 @@ PARAMETRIC: Mapping[str, Callable[[str, str], Policy]] = {
     "cpsat": _cpsat,
     "improve": _improve,
     "random": _random,
-    "tabu": _tabu,
+    "relinking": partial(_search, path_relinking),
+    "tabu": partial(_search, tabu_search),
 }
 """What stands before the colon -> the policy of a name and of what stands behind it."""
 
-EXAMPLES = ("agent", "agent:128", "cpsat:10s", "improve:500", "random:128", "tabu:5000")
+EXAMPLES = (
+    "agent",
+    "agent:128",
+    "cpsat:10s",
+    "improve:500",
+    "random:128",
+    "relinking:100000",
+    "tabu:5000",
+)
 """Of these, for the message about an unknown name."""
