@@ -131,7 +131,7 @@ def test_tardiness_that_is_not_proved_or_not_the_least_is_not_counted(monkeypatc
 def test_the_long_rows_are_made_only_if_asked_for(monkeypatch):
     monkeypatch.setattr(proofs, "LONG", proofs.QUICK[:1])
     monkeypatch.setattr(proofs, "TAILLARD_S", 0.1)
-    monkeypatch.setattr(proofs, "TABU_STEPS", 10)
+    monkeypatch.setattr(proofs, "RELINKING_STEPS", 10)
     checks = command.open_checks(command.FidelityConfig(worlds=("jobshop",), long=True))
     assert len(checks) == len(jobshop.CHECKS) + 1
     proved, close = checks["jobshop: what takes long"](Sources(None, None))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from makespan.baselines.jobshop import relinking
 from makespan.baselines.jobshop.relinking import _enter, between, distance, path_relinking
-from makespan.baselines.jobshop.tabu import tabu_search
+from makespan.baselines.jobshop.tabu import Improvement, tabu_search
 from makespan.envs.jobshop.generation import generate
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop import JobShop, benchmark
@@ -64,7 +64,8 @@ def test_the_group_takes_what_is_shorter_than_its_longest_and_new():
 
 
 def test_it_ends_with_its_steps_or_at_the_bound_and_tells_of_what_is_better():
-    shop, told = benchmark("la21"), []
+    shop = benchmark("la21")
+    told: list[Improvement] = []
     result = path_relinking(shop, steps=900, progress=told.append)
     result.schedule.validate()
     assert result.steps == 900
@@ -87,9 +88,14 @@ def test_the_same_seed_finds_the_same(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_group_that_nothing_gets_into_is_given_up(monkeypatch: pytest.MonkeyPatch):
-    begun = []
+    begun: list[Schedule] = []
     random = relinking._Run._random
-    monkeypatch.setattr(relinking._Run, "_random", lambda run: begun.append(0) or random(run))
+
+    def counted(run: relinking._Run) -> Schedule:
+        begun.append(random(run))
+        return begun[-1]
+
+    monkeypatch.setattr(relinking._Run, "_random", counted)
     monkeypatch.setattr(relinking, "SEARCH", 200)
     path_relinking(benchmark("ft06"), steps=30_000)
     assert len(begun) > 2 * relinking.GROUP  # 55 is the optimum, and above the bound
@@ -103,9 +109,11 @@ def test_it_does_better_than_one_tabu_search_as_long():
 
 
 def test_limits_must_be_positive():
-    for limits in ({"steps": 0}, {"limit_s": 0.0}, {"limit_s": float("nan")}):
+    shop = benchmark("ft06")
+    with pytest.raises(ValueError, match="must be positive"):
+        path_relinking(shop, steps=0)
+    for limit_s in (0.0, float("nan")):
         with pytest.raises(ValueError, match="must be positive"):
-            path_relinking(benchmark("ft06"), **limits)
-    flexible = JobShop.flexible([[[(0, 2), (1, 3)]]])
+            path_relinking(shop, limit_s=limit_s)
     with pytest.raises(ValueError, match="choice of machines"):
-        path_relinking(flexible)
+        path_relinking(JobShop.flexible([[[(0, 2), (1, 3)]]]))
