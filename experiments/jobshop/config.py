@@ -17,8 +17,8 @@ class JobShopConfig:
         policy: comma list of rules with the way of making a schedule (`spt`, which is
             `spt:nondelay`, `spt:active`), `agent` and `agent:128` (a trained one, greedy, or the
             best of so many schedules; `agent:FOLDER`, `agent:FOLDER:128`), `improve:500` and
-            `tabu:5000` (so many swaps, by a trained agent and by tabu search), `relinking:100000`
-            (swaps of many tabu searches, by path relinking), `cpsat:10s`,
+            `tabu:5000` (so many swaps, by a trained agent and by tabu search), `relinking:1000000`
+            (moves of many tabu searches, by path relinking), `cpsat:10s`,
             `random:128` (the best of so many random schedules), solvers by name, `FILE.py:FUNCTION`
             (which takes `seed` if it draws), or `rules` for all rules; `default`: the rules and one
             or two of each of the others, as far as they are installed; of these two groups only

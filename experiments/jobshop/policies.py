@@ -217,7 +217,7 @@ def _load(folder: str) -> "ShopAgent":
 def _search(function: Callable[..., TabuResult], name: str, argument: str) -> Policy:
     """Tabu search, or path relinking."""
     if not re.fullmatch(r"[1-9]\d*", argument):
-        raise ValueError(f"{name}: how many swaps? Such as tabu:5000 or relinking:100000")
+        raise ValueError(f"{name}: how many swaps? Such as tabu:5000 or relinking:1000000")
 
     def search(shop: JobShop, seed: int, report: Report) -> Schedule:
         found = function(shop, seed, int(argument), progress=lambda better: report(better.makespan))
@@ -264,7 +264,7 @@ EXAMPLES = (
     "cpsat:10s",
     "improve:500",
     "random:128",
-    "relinking:100000",
+    "relinking:1000000",
     "tabu:5000",
 )
 """Of these, for the message about an unknown name."""

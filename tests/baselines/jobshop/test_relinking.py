@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from makespan.baselines.jobshop import relinking
 from makespan.baselines.jobshop.relinking import _enter, between, distance, path_relinking
-from makespan.baselines.jobshop.tabu import Improvement, tabu_search
+from makespan.baselines.jobshop.tabu import Improvement
 from makespan.envs.jobshop.generation import generate
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop import JobShop, benchmark
@@ -97,15 +97,16 @@ def test_a_group_that_nothing_gets_into_is_given_up(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(relinking._Run, "_random", counted)
     monkeypatch.setattr(relinking, "SEARCH", 200)
+    monkeypatch.setattr(relinking, "PATIENCE", 20)
     path_relinking(benchmark("ft06"), steps=30_000)
-    assert len(begun) > 2 * relinking.GROUP  # 55 is the optimum, and above the bound
+    assert len(begun) > relinking.GROUP  # 55 is the optimum, and above the bound
 
 
 @pytest.mark.slow_in_python
-def test_it_does_better_than_one_tabu_search_as_long():
-    shop, steps = benchmark("ta05"), 100_000
-    relinked = path_relinking(shop, 0, steps).schedule.makespan
-    assert 1224 <= relinked < tabu_search(shop, 0, steps).schedule.makespan
+def test_the_optimum_of_ta01_is_found_in_seconds():
+    schedule = path_relinking(benchmark("ta01"), steps=1_000_000).schedule
+    schedule.validate()
+    assert schedule.makespan == 1231
 
 
 def test_limits_must_be_positive():
