@@ -130,6 +130,7 @@ def test_tardiness_that_is_not_proved_or_not_the_least_is_not_counted(monkeypatc
 
 def test_the_long_rows_are_made_only_if_asked_for(monkeypatch):
     monkeypatch.setattr(proofs, "LONG", proofs.QUICK[:1])
+    monkeypatch.setattr(proofs, "TAILLARD_S", 0.1)
     monkeypatch.setattr(proofs, "RELINKING_STEPS", 10)
     checks = command.open_checks(command.FidelityConfig(worlds=("jobshop",), long=True))
     assert len(checks) == len(jobshop.CHECKS) + 1
@@ -137,12 +138,12 @@ def test_the_long_rows_are_made_only_if_asked_for(monkeypatch):
     assert isinstance(proved, Row)
     assert proved.passed
     assert isinstance(close, Row)
-    assert 0 < close.ours < 30
+    assert 0 < close.ours < 20
     assert close.passed is False
 
 
 def test_without_the_libraries_the_rows_say_what_is_missing(monkeypatch):
     for module in (proofs, jobshop):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
-    missing = [*proofs.rows(Sources(None, None)), *jobshop.trained_rows()]
+    missing = [*proofs.rows(Sources(None, None)), proofs._taillard(), *jobshop.trained_rows()]
     assert all(isinstance(row, Missing) for row in missing)

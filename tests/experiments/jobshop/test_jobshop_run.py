@@ -387,6 +387,14 @@ def test_the_agent_schedules_greedily_or_takes_the_best_of_many():
     assert makespans[2] < makespans[0]
 
 
+def test_path_relinking_is_a_policy():
+    told: list[int] = []
+    schedule = policies.named("relinking:20000").solve(benchmark("ft10"), 0, told.append)
+    assert schedule is not None
+    schedule.validate()
+    assert told[-1] == schedule.makespan < 960
+
+
 def test_the_agent_that_swaps_gains_by_more_swaps():
     shop, makespans = benchmark("la21"), []
     for name in ("improve:1", "improve:60", "improve:job_shop_improve:60"):
