@@ -86,7 +86,6 @@ class Encoder:
             self._columns, self._facts = facts(decision.shop)
         seen = {name: values.copy() for name, values in self._fixed.items()}
         seen["action_mask"][:] = mask
-        seen["candidate"][decision.jobs] = np.clip(decision.rows, -LIMIT, LIMIT)
         _show(
             self._columns,
             self._facts,
@@ -95,6 +94,9 @@ class Encoder:
             decision.start,
             decision.machine_ready,
             decision.work,
+            decision.jobs,
+            decision.rows,
+            seen["candidate"],
             seen["operation"],
             seen["machine"],
             seen["next_arc"],
@@ -125,8 +127,25 @@ class Encoder:
 
 
 @kernel
-def _show(shop, facts, now, following, start, machine_ready, work, operation, machine, next_arc):
+def _show(
+    shop,
+    facts,
+    now,
+    following,
+    start,
+    machine_ready,
+    work,
+    jobs,
+    rows,
+    candidate,
+    operation,
+    machine,
+    next_arc,
+):
     """Fill in what changes."""
+    for k in range(len(jobs)):
+        for column in range(rows.shape[1]):
+            candidate[jobs[k], column] = min(max(rows[k, column], -LIMIT), LIMIT)
     for job in range(len(following)):
         next_arc[0, job] = min(following[job], shop.first[job + 1] - 1)
         for done in range(shop.first[job], following[job]):

@@ -85,6 +85,7 @@ class ShopSimulation:
         self.state = begin(self.columns, self.way)
         self.count = 0
         self.bound = shop.lower_bound()
+        self._candidates: list[int] = []
         self._queue = np.empty(shop.machines, np.int64)
 
     def next_decision(self) -> ShopDecision | None:
@@ -96,6 +97,7 @@ class ShopSimulation:
             return None
         self._clock.go_on_to(int(self.state.moment[0]))
         jobs = self.state.candidates[: self.count].copy()
+        self._candidates = jobs.tolist()
         rows = np.empty((self.count, len(FEATURES)), np.float32)
         self.bound = describe(self.columns, self.facts, self.state, self.count, self._queue, rows)
         return ShopDecision(
@@ -121,7 +123,7 @@ class ShopSimulation:
         """
         if not self.count:
             raise ValueError("no decision is due")
-        if action not in self.state.candidates[: self.count]:
+        if action not in self._candidates:
             raise ValueError(f"job {action} is no candidate")
         place(self.columns, self.state, action, self.way)
         self.count = 0
