@@ -109,7 +109,7 @@ class _Run:
         found = np.empty(self.shop.operations, np.int64)
         steps = min(SEARCH, self.steps - self.done)
         makespan, made = n7.search(order_of(start), steps, self.rng, found)
-        self.done += max(made, 1)
+        self.done += made or steps  # a search that found nothing to move counts as a whole one
         schedule = Schedule.plain(self.shop, found)
         if self.best is None or makespan < self.best.makespan:
             self.best = schedule

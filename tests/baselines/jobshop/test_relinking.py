@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from makespan.baselines.jobshop import relinking
 from makespan.baselines.jobshop.relinking import _enter, between, distance, path_relinking
 from makespan.baselines.jobshop.tabu import Improvement
+from makespan.envs.jobshop.critical import Graph, find_heads
 from makespan.envs.jobshop.generation import generate
 from makespan.envs.jobshop.schedule import Schedule
 from makespan.traces.jobshop import JobShop, benchmark
@@ -74,10 +75,23 @@ def test_it_ends_with_its_steps_or_at_the_bound_and_tells_of_what_is_better():
         {better.makespan for better in told}, reverse=True
     )
     assert told[-1].makespan == result.schedule.makespan
-    easy = path_relinking(JobShop.of([[(0, 2), (1, 3)], [(1, 2), (0, 3)]]), steps=10_000)
+    easy = path_relinking(JobShop.of([[(0, 2), (1, 3)], [(1, 2), (0, 3)]]), steps=30_000)
     assert easy.schedule.makespan == 5
-    assert easy.steps < 10_000
+    assert easy.steps < 30_000
     assert path_relinking(shop, limit_s=1e-9).steps <= relinking.SEARCH
+
+
+def test_where_nothing_can_be_moved_it_ends(monkeypatch: pytest.MonkeyPatch):
+    searches: list[int] = []
+
+    def nothing(graph: Graph, steps: int, rng: np.random.Generator, best: np.ndarray):
+        searches.append(steps)
+        order = np.empty_like(best)
+        return find_heads(graph, best, order), 0
+
+    monkeypatch.setattr(relinking.n7, "search", nothing)
+    path_relinking(benchmark("la21"), steps=30_000)
+    assert searches == [12_500, 12_500, 5_000]
 
 
 def test_the_same_seed_finds_the_same(monkeypatch: pytest.MonkeyPatch):
