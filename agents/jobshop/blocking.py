@@ -207,7 +207,6 @@ class BlockingWorld:
     name: ClassVar[str] = "blocking_job_shop"
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
-    reference: ClassVar[str] = REFERENCE
 
     prior: str = ""
     jobs: tuple[int, int] = (8, 16)
@@ -222,6 +221,11 @@ class BlockingWorld:
     def _settings(self) -> dict[str, Any]:
         names = ("jobs", "machines", "shutdown")
         return {name: list(getattr(self, name)) for name in names}
+
+    @property
+    def reference(self) -> str:
+        """The rule that `evaluate` compares with."""
+        return REFERENCE
 
     def env(self) -> BlockingTrainingEnv:
         """A training environment."""

@@ -181,7 +181,6 @@ class ImproveWorld:
     name: ClassVar[str] = "job_shop_improve"
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
-    reference: ClassVar[str] = "tabu"
 
     prior: bool = True
     jobs: tuple[int, int] = (10, 10)
@@ -190,6 +189,11 @@ class ImproveWorld:
 
     def __post_init__(self) -> None:
         self.env()
+
+    @property
+    def reference(self) -> str:
+        """The rule that `evaluate` compares with."""
+        return "tabu"
 
     def env(self) -> ImproveTrainingEnv:
         """A training environment."""

@@ -122,7 +122,6 @@ class ShopWorld:
     name: ClassVar[str] = "job_shop"
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
-    reference: ClassVar[str] = REFERENCE
 
     jobs: tuple[int, int] = (8, 15)
     machines: tuple[int, int] = (8, 15)
@@ -133,6 +132,11 @@ class ShopWorld:
 
     def _config(self) -> ShopConfig:
         return ShopConfig(jobs=self.jobs, machines=self.machines, way=self.way)
+
+    @property
+    def reference(self) -> str:
+        """The rule that `evaluate` compares with."""
+        return REFERENCE
 
     def env(self) -> ShopTrainingEnv:
         """A training environment."""

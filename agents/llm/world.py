@@ -34,7 +34,6 @@ class RouterWorld:
     name: ClassVar[str] = "llm_router"
     observation_version: ClassVar[int] = VERSION
     graph: ClassVar[GraphDeclaration] = GRAPH
-    reference: ClassVar[str] = "lookahead"
 
     prior: str = "lookahead_hold"
     distribution: EpisodeDistribution = field(default_factory=EpisodeDistribution)
@@ -42,6 +41,11 @@ class RouterWorld:
     def __post_init__(self) -> None:
         if self.prior not in PRIORS:
             raise unknown_name("prior", self.prior, PRIORS)
+
+    @property
+    def reference(self) -> str:
+        """The rule that `evaluate` compares with."""
+        return "lookahead"
 
     def env(self) -> RouterTrainingEnv:
         """A training environment."""
