@@ -12,28 +12,29 @@ import pytest
 from makespan.experiments.serve_bench import processes
 from makespan.experiments.serve_bench.processes import output, process, tree_cpu_s, tree_memory_mb
 
-CHILD = "import sys; text = b'x' * (60 << 20); print('ready', flush=True); sys.stdin.read()"
+# Parent and child write to one pipe, each line at once: `print` alone may write its end separately.
+CHILD = "import os, sys; text = b'x' * (60 << 20); os.write(1, b'ready\\n'); sys.stdin.read()"
 PARENT = f"""
-import subprocess, sys
+import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {CHILD!r}], stdin=subprocess.PIPE)
-print(child.pid, flush=True)
+os.write(1, b"%d\\n" % child.pid)
 child.wait()
 """
 BUSY_CHILD = """
-import time
+import os, time
 while time.process_time() < 0.3: pass
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 input()
 """
 BUSY = f"""
-import subprocess, sys, threading, time
+import os, subprocess, sys, threading, time
 child = subprocess.Popen([{sys.executable!r}, "-c", {BUSY_CHILD!r}], stdin=subprocess.PIPE)
 def work():
     while time.thread_time() < 0.3: pass
 thread = threading.Thread(target=work)
 thread.start()
 thread.join()
-print(child.pid, flush=True)
+os.write(1, b"%d\\n" % child.pid)
 child.wait()
 """
 DEAF = """
