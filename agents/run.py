@@ -95,7 +95,8 @@ def load_state(
     try:
         with safe_open(path, "pt") as file:
             notes = json.loads(file.metadata()[NOTES])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
         for name, module in modules.items():
             module.load_state_dict(_part(tensors, name))
         state: dict[int, dict[str, Tensor]] = {}

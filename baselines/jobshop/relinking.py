@@ -39,7 +39,7 @@ def path_relinking(
     limit_s: float = float("inf"),
     progress: Progress = silent,
 ) -> TabuResult:
-    """Search, for so many moves or seconds, whichever are over first.
+    """Search, for so many moves or seconds; 100,000 moves of 15 jobs on 15 machines take 0.6 s.
 
     A group of schedules is found by tabu search from random ones. Then, again and again, a walk
     leads from one of two of them towards the other, by swaps of neighbours that these have in
@@ -55,8 +55,6 @@ def path_relinking(
 
     Raises:
         ValueError: a limit is not positive, or operations have a choice of machines.
-
-    100,000 moves of 15 jobs on 15 machines take 0.6 s.
     """
     if not (steps > 0 and limit_s > 0):
         raise ValueError(f"steps and seconds must be positive: {steps} and {limit_s}")
